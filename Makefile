@@ -1,0 +1,69 @@
+# Touchstone. `make demo` and `make test` are all a newcomer needs: each sets up .venv once.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+DATA   ?=
+REPORT ?= demo-report.html
+# torch's CPU build: `make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu`
+TORCH_INDEX ?=
+export FLWR_TELEMETRY_ENABLED := 0
+export FLWR_DISABLE_UPDATE_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types imports protos protos-check bench bench-secagg clean
+
+help:
+	@echo "make demo     found an alliance of five members, train, release, deploy, score (about 4 min)"
+	@echo "              make demo DATA=FOLDER does it on the real online-shops data set in FOLDER"
+	@echo "make test     the whole test suite"
+	@echo "make lint     ruff · make types: mypy · make imports: the layering contract"
+	@echo "make bench    side-by-side measurements · make protos: regenerate the protocol code"
+	@echo "make clean    remove what these commands made"
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "error: Python 3.11 is needed, $(PYTHON) is another version" >&2; \
+	    echo "hint: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "Setting up $(VENV): pip is about to download some 500 MB (torch's CPU build is 200 MB of it)."
+	@echo "On Linux, PyPI's own torch comes with CUDA instead, several GB. To choose the CPU build:"
+	@echo "    make $(MAKECMDGOALS) TORCH_INDEX=https://download.pytorch.org/whl/cpu"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --index-url $(TORCH_INDEX) 'torch>=2.6,<2.14')
+	$(BIN)/python -m pip install --quiet --editable '.[coordinator,participant,simulation]' --group dev
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/python -m simulations.demo --report $(REPORT) $(if $(DATA),--data $(DATA))
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+imports: $(STAMP)
+	$(BIN)/lint-imports
+
+protos: $(STAMP)
+	$(BIN)/python protos/generate.py
+
+protos-check: $(STAMP)
+	$(BIN)/python protos/generate.py --check
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/secure_round.py
+
+bench-secagg: $(STAMP)
+	$(BIN)/python benchmarks/secagg.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-report*.html
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

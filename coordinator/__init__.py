@@ -1,0 +1,1 @@
+"""The operator's side: founds the alliance, runs the secure rounds, releases models."""

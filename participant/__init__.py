@@ -1,0 +1,1 @@
+"""A member's side: private data, consent, training, deployment, scoring."""

@@ -1,0 +1,53 @@
+"""Durable, atomic files: written aside, flushed to disk, then renamed into place."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from shared.errors import StorageError
+
+
+def fsync_dir(folder: Path) -> None:
+    """Make a rename or unlink in ``folder`` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_atomic(path: Path, data: bytes | bytearray | memoryview, *, mode: int = 0o644) -> None:
+    """Write ``data`` to ``path`` so that a reader sees the old file or the new one, never half.
+
+    Raises:
+        StorageError: the disk is full, read-only or broken; nothing is left behind.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.part")
+    try:
+        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(handle, view) :]
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        partial.replace(path)
+        fsync_dir(path.parent)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise storage_error(error, path) from error
+
+
+def storage_error(error: OSError, path: Path) -> StorageError:
+    """Explain an operating-system error on ``path``."""
+    causes = {
+        errno.ENOSPC: ("the disk is full", "free some space and run the command again"),
+        errno.EDQUOT: ("the disk quota is used up", "free some space and run the command again"),
+        errno.EROFS: ("the disk is read-only", "mount the state folder writable"),
+        errno.EACCES: ("permission denied", "run as the owner of the state folder"),
+    }
+    why, hint = causes.get(error.errno or 0, (error.strerror or "input/output error", ""))
+    return StorageError(f"cannot write {path.name}: {why}", hint=hint, detail=str(error))
