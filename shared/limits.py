@@ -12,7 +12,7 @@ MAX_MODEL_VALUES = 64_000_000
 """float32 values in one model: 256 MB, above every model this feature space can carry."""
 
 CHUNK_BYTES = 512 * 1024
-"""Payload of one frame: well under gRPC's 4 MiB message limit, large enough to keep the pipe full."""
+"""Payload of one frame: well under gRPC's 4 MiB limit, large enough to keep the pipe full."""
 
 MAX_MESSAGE_BYTES = 512 * 1024 * 1024
 """One fleet message after reassembly."""

@@ -1,0 +1,23 @@
+"""`touchstone-coordinator`: the operator's command."""
+
+from __future__ import annotations
+
+import typer
+
+from coordinator.cli import audit, init, member, release, run, serve
+from shared.console import run_app
+
+app = typer.Typer(
+    name="touchstone-coordinator",
+    help="Found an alliance, invite members, run secure training, release models.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for module in (init, member, serve, run, release, audit):
+    module.register(app)
+
+
+def main() -> int:
+    """Run the command and return its exit code."""
+    return run_app(app, "touchstone-coordinator")

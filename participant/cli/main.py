@@ -1,0 +1,23 @@
+"""`touchstone-participant`: a member's command."""
+
+from __future__ import annotations
+
+import typer
+
+from participant.cli import audit, data, join, model, policy, score, up
+from shared.console import run_app
+
+app = typer.Typer(
+    name="touchstone-participant",
+    help="Join an alliance, import private data, train with others, score your own listings.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for module in (join, policy, data, up, model, score, audit):
+    module.register(app)
+
+
+def main() -> int:
+    """Run the command and return its exit code."""
+    return run_app(app, "touchstone-participant")
