@@ -1,0 +1,1 @@
+"""Flower messages, and how they travel between the coordinator and a member."""

@@ -1,0 +1,17 @@
+"""Flower's switches, set before Flower is imported.
+
+Flower reports usage and asks for updates over the network unless told not to. An alliance tells
+nobody that it exists, so both are off in every process of ours. Import this module first, before
+anything from ``flwr``; an operator's own setting of a variable is overruled on purpose.
+"""
+
+from __future__ import annotations
+
+import os
+
+QUIET: dict[str, str] = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+}
+
+os.environ.update(QUIET)

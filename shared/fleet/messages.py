@@ -1,0 +1,173 @@
+"""Flower messages as values and as bytes: the one place that touches Flower's internals.
+
+Flower's ``Message`` is public, but building one outside Flower's own processes needs a process-wide
+``TaskIdentity``, and turning one into bytes needs ``flwr.common.serde``. Both may move with any
+release; the contract tests name every internal that is used here.
+
+Nothing here executes what a message carries: arrays stay bytes until an application reads them, and
+Flower reads them with ``allow_pickle=False``.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import shared.fleet.environment  # noqa: F401 - before flwr: no telemetry, no update check
+
+# isort: split
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, Metadata, MetricRecord, RecordDict
+from flwr.app.message.message import make_message
+from flwr.common.constant import ErrorCode
+from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.proto.message_pb2 import Message as ProtoMessage
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from shared.clock import Clock, SystemClock
+from shared.errors import MalformedMessage
+
+COORDINATOR_NODE = 0
+"""Flower node id of the coordinator; members count from 1."""
+
+DEFAULT_TTL_S = 3600.0
+"""Seconds a message and its reply stay valid unless the sender says otherwise."""
+
+ERROR_HANDLER = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
+"""The member's application refused the message or failed; the reason is its public text."""
+
+ERROR_UNDELIVERED = ErrorCode.MESSAGE_UNAVAILABLE
+"""The message expired, or could not be accepted, before the member had it."""
+
+ERROR_NO_REPLY = ErrorCode.REPLY_MESSAGE_UNAVAILABLE
+"""The member had the message, but no usable reply came back in time."""
+
+_SYSTEM_CLOCK = SystemClock()
+
+
+def set_task_identity(run_id: int, node_id: int = COORDINATOR_NODE) -> None:
+    """Set Flower's process-wide identity, so that ``Message(content, dst, type)`` works here.
+
+    Only for processes of ours: inside ``flwr run`` Flower has set it, and its value must stay.
+    """
+    TaskIdentity.run_id = run_id
+    TaskIdentity.node_id = node_id
+    TaskIdentity.task_id = 0
+
+
+def new_run(run_id: int) -> Run:
+    """Return Flower's description of a run that has no application bundle (FAB)."""
+    return Run.create_empty(run_id)
+
+
+def new_message(
+    content: RecordDict,
+    node_id: int,
+    message_type: str,
+    *,
+    run_id: int,
+    ttl: float = DEFAULT_TTL_S,
+    group_id: str = "",
+    clock: Clock = _SYSTEM_CLOCK,
+) -> Message:
+    """Return an instruction to one member, without touching the process-wide identity.
+
+    Args:
+        content: the records; they belong to the message from now on.
+        node_id: Flower node id of the member, which is its roster index.
+        message_type: ``train``, ``query`` or ``evaluate``, with an optional ``.action``.
+        run_id: Flower's id of the run, an unsigned 64-bit integer.
+        ttl: seconds until the message and its reply expire.
+        group_id: free label, by convention the round.
+        clock: source of the creation time.
+
+    Raises:
+        ValueError: the message type is not one that Flower knows.
+    """
+    return make_message(_metadata(run_id, node_id, message_type, ttl, group_id, clock), content)
+
+
+def _metadata(
+    run_id: int, node_id: int, message_type: str, ttl: float, group_id: str, clock: Clock
+) -> Metadata:
+    return Metadata(
+        run_id=run_id,
+        message_id="",
+        src_node_id=COORDINATOR_NODE,
+        dst_node_id=node_id,
+        reply_to_message_id="",
+        group_id=group_id,
+        created_at=clock.now().timestamp(),
+        ttl=ttl,
+        message_type=message_type,
+        src_task_id=0,
+        dst_task_id=0,
+    )
+
+
+def error_reply(instruction: Message, code: int, reason: str) -> Message:
+    """Return the reply to ``instruction`` that carries an error instead of content.
+
+    Unlike ``Message(error, reply_to=...)`` this works for an instruction that has expired.
+    """
+    asked = instruction.metadata
+    answer = Metadata(
+        run_id=asked.run_id,
+        message_id="",
+        src_node_id=asked.dst_node_id,
+        dst_node_id=asked.src_node_id,
+        reply_to_message_id=asked.message_id,
+        group_id=asked.group_id,
+        created_at=asked.created_at,
+        ttl=asked.ttl,
+        message_type=asked.message_type,
+        src_task_id=asked.dst_task_id,
+        dst_task_id=asked.src_task_id,
+    )
+    return make_message(answer, error=Error(code, reason))
+
+
+def with_id(message: Message, message_id: str) -> Message:
+    """Return the message under ``message_id``, insulated from later changes by its sender.
+
+    Records are copied, array data is shared: pushing one model to a thousand members costs one
+    model. Flower never changes array bytes in place.
+    """
+    metadata = copy.copy(message.metadata)
+    metadata.__dict__["_message_id"] = message_id
+    if message.has_error():
+        return make_message(metadata, error=message.error)
+    return make_message(metadata, _snapshot(message.content))
+
+
+def _snapshot(content: RecordDict) -> RecordDict:
+    copies: dict[str, ArrayRecord | ConfigRecord | MetricRecord] = {}
+    for name, record in content.items():
+        if isinstance(record, ArrayRecord):
+            copies[name] = ArrayRecord(dict(record))
+        else:
+            copies[name] = type(record)(
+                {k: list(v) if isinstance(v, list) else v for k, v in record.items()}
+            )
+    return RecordDict(copies)
+
+
+def encode(message: Message) -> bytes:
+    """Return the protobuf bytes of a message; equal messages give equal bytes."""
+    data: bytes = message_to_proto(message).SerializeToString(deterministic=True)
+    return data
+
+
+def decode(data: bytes) -> Message:
+    """Return the message of bytes from a peer.
+
+    Raises:
+        MalformedMessage: the bytes are not a message with exactly one of content and error.
+    """
+    try:
+        proto = ProtoMessage.FromString(data)
+        message = message_from_proto(proto)
+    except Exception as error:  # Flower's decoder raises whatever its parts raise
+        raise MalformedMessage("the bytes are not a message", detail=str(error)) from error
+    if message.has_content() == message.has_error():
+        raise MalformedMessage("a message needs either content or an error")
+    return message
