@@ -1,0 +1,1 @@
+"""Hash-chained audit logs: the arithmetic, without storage."""
