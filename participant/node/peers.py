@@ -1,0 +1,136 @@
+"""The roster this member has accepted and the peers whose fingerprints it has pinned.
+
+The coordinator issues the certificates and could invent members, so a roster counts only once
+a person here has accepted it, and a peer only once its fingerprint has been compared with the
+peer itself, over another channel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from pathlib import Path
+
+from shared.errors import BadInput, ConfigError, StateError, VerificationError
+from shared.files import write_atomic
+from shared.trust.roster import Roster, RosterEntry
+
+ROSTER_FILE = "roster.bin"
+PINS_FILE = "peers.toml"
+
+
+def fingerprint(public_key: bytes) -> str:
+    """Return the fingerprint people compare: SHA-256 of the identity key, 16 groups of 4 hex."""
+    text = hashlib.sha256(public_key).hexdigest()
+    return " ".join(text[at : at + 4] for at in range(0, 64, 4))
+
+
+def _normal(text: str) -> str:
+    plain = "".join(text.lower().split()).replace(":", "")
+    if len(plain) != 64 or any(char not in "0123456789abcdef" for char in plain):
+        raise BadInput("a fingerprint is 64 hexadecimal digits")
+    return plain
+
+
+class Peers:
+    """Accepted roster and pins in one state folder."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._dir = state_dir
+
+    def roster(self) -> Roster | None:
+        """Return the accepted roster, or None before the first `peers accept`."""
+        path = self._dir / ROSTER_FILE
+        return Roster.decode(path.read_bytes()) if path.exists() else None
+
+    def accept(self, roster: Roster, *, own_index: int, own_key: bytes) -> bool:
+        """Accept a roster; return False when it was accepted already.
+
+        Raises:
+            VerificationError: it lists this member under another key or not at all, or it is
+                older than the one accepted, or it changes the key of a pinned peer.
+        """
+        entry = next((item for item in roster.entries if item.index == own_index), None)
+        if entry is None or entry.public_key != own_key:
+            raise VerificationError("the roster does not list this member under its own key")
+        current = self.roster()
+        if current is not None:
+            if current.hash() == roster.hash():
+                return False
+            if roster.alliance_id != current.alliance_id or roster.epoch <= current.epoch:
+                raise VerificationError("the roster is not a later one of the same alliance")
+        self._refuse_changed_pins(roster)
+        write_atomic(self._dir / ROSTER_FILE, roster.encode(), mode=0o600)
+        return True
+
+    def _refuse_changed_pins(self, roster: Roster) -> None:
+        pins = self.pins()
+        for item in roster.entries:
+            pinned = pins.get(item.member_id)
+            if pinned and pinned != hashlib.sha256(item.public_key).hexdigest():
+                raise VerificationError(
+                    f"the roster gives {item.member_id} another key than the one pinned here",
+                    hint="ask that member; if its key did change, unpin it first",
+                )
+
+    def pins(self) -> dict[str, str]:
+        """Return pinned fingerprints, 64 hex digits, by member id."""
+        path = self._dir / PINS_FILE
+        if not path.exists():
+            return {}
+        try:
+            pins = tomllib.loads(path.read_text("utf-8")).get("pinned", {})
+            return {str(name): _normal(str(value)) for name, value in pins.items()}
+        except (tomllib.TOMLDecodeError, BadInput) as error:
+            raise ConfigError(f"{PINS_FILE} is damaged: {error}") from error
+
+    def pin(self, member_id: str, claimed: str) -> bool:
+        """Pin a peer's fingerprint as told by the peer itself; return False if it was pinned.
+
+        Raises:
+            StateError: no roster has been accepted.
+            VerificationError: the roster's key for that member has another fingerprint.
+        """
+        entry = self._entry(member_id)
+        wanted = _normal(claimed)
+        if hashlib.sha256(entry.public_key).hexdigest() != wanted:
+            raise VerificationError(
+                f"the roster's key of {member_id} does not have this fingerprint",
+                hint="do not train with this alliance until the two of you know why",
+            )
+        pins = self.pins()
+        if pins.get(member_id) == wanted:
+            return False
+        self._write({**pins, member_id: wanted})
+        return True
+
+    def unpin(self, member_id: str) -> bool:
+        """Forget a pin; return False if there was none."""
+        pins = self.pins()
+        if pins.pop(member_id, None) is None:
+            return False
+        self._write(pins)
+        return True
+
+    def pinned_indices(self) -> frozenset[int]:
+        """Return the indices of accepted members whose key matches a pin."""
+        roster, pins = self.roster(), self.pins()
+        if roster is None:
+            return frozenset()
+        return frozenset(
+            entry.index
+            for entry in roster.entries
+            if pins.get(entry.member_id) == hashlib.sha256(entry.public_key).hexdigest()
+        )
+
+    def _entry(self, member_id: str) -> RosterEntry:
+        roster = self.roster()
+        if roster is None:
+            raise StateError(
+                "no roster has been accepted yet", hint="run `touchstone-participant peers accept`"
+            )
+        return roster.by_name(member_id)
+
+    def _write(self, pins: dict[str, str]) -> None:
+        lines = ["[pinned]", *(f'"{name}" = "{value}"' for name, value in sorted(pins.items()))]
+        write_atomic(self._dir / PINS_FILE, ("\n".join(lines) + "\n").encode(), mode=0o600)
