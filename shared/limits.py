@@ -28,3 +28,36 @@ MAX_NAME = 120
 
 MAX_CSR_BYTES = 8192
 """One certificate signing request."""
+
+MAX_BUNDLE_MANIFEST_BYTES = 64 * 1024
+"""A release manifest: a few hundred bytes plus at most MAX_BUNDLE_METRICS short lines."""
+
+MAX_BUNDLE_METRICS = 256
+"""Alliance-level figures in one release."""
+
+MAX_BUNDLE_BYTES = 4 * MAX_MODEL_VALUES + 1024 * 1024
+"""A whole release: the largest model's float32 values, its manifest and the framing."""
+
+MAX_TRANSCRIPT_ROUNDS = 100_000
+"""Round records in one run's transcript: far above any run."""
+
+MAX_TRANSCRIPT_BYTES = 256 * 1024 * 1024
+"""One run's transcript: 10,000 rounds of 64 members, certificates included."""
+
+MAX_KEY_FILE_BYTES = 16 * 1024
+"""One PEM file with a private key: an encrypted P-256 key has under 500 bytes."""
+
+MAX_CERTIFICATE_BYTES = 16 * 1024
+"""One PEM certificate: ours have under 1 KiB; bounds what a parser is fed."""
+
+MAX_TOKEN_FILE_BYTES = 16 * 1024
+"""One invitation file: a certificate and a dozen short lines."""
+
+MAX_ENROLMENT_MESSAGE_BYTES = 64 * 1024
+"""One message on the enrolment port, which strangers can reach: two requests and a token."""
+
+ENROLMENT_CALLS_PER_MINUTE = 60
+"""From one address: a whole alliance behind one gateway may join, a flood of parsing may not."""
+
+MAX_TRACKED_ADDRESSES = 4096
+"""Addresses the rate limit remembers: bounds its memory when a flood has many sources."""
