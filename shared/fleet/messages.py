@@ -109,10 +109,34 @@ def error_reply(instruction: Message, code: int, reason: str) -> Message:
 
     Unlike ``Message(error, reply_to=...)`` this works for an instruction that has expired.
     """
+    return make_message(_reply_metadata(instruction, ""), error=Error(code, reason))
+
+
+def adopt_reply(instruction: Message, reply: Message) -> Message:
+    """Return a decoded reply under metadata that follows from what was asked, not from the peer.
+
+    Raises:
+        MalformedMessage: the reply names another instruction, sender, run or type.
+    """
+    said, asked = reply.metadata, instruction.metadata
+    if (said.reply_to_message_id, said.src_node_id, said.run_id, said.message_type) != (
+        asked.message_id,
+        asked.dst_node_id,
+        asked.run_id,
+        asked.message_type,
+    ):
+        raise MalformedMessage("the reply says that it belongs to another instruction or member")
+    metadata = _reply_metadata(instruction, said.message_id)
+    if reply.has_error():
+        return make_message(metadata, error=reply.error)
+    return make_message(metadata, reply.content)
+
+
+def _reply_metadata(instruction: Message, message_id: str) -> Metadata:
     asked = instruction.metadata
-    answer = Metadata(
+    return Metadata(
         run_id=asked.run_id,
-        message_id="",
+        message_id=message_id,
         src_node_id=asked.dst_node_id,
         dst_node_id=asked.src_node_id,
         reply_to_message_id=asked.message_id,
@@ -123,7 +147,6 @@ def error_reply(instruction: Message, code: int, reason: str) -> Message:
         src_task_id=asked.dst_task_id,
         dst_task_id=asked.src_task_id,
     )
-    return make_message(answer, error=Error(code, reason))
 
 
 def with_id(message: Message, message_id: str) -> Message:

@@ -1,0 +1,159 @@
+"""The grid's memory of what was asked of whom, and what came back: pure, no sockets, no locks.
+
+An instruction is open until its reply arrives or its time is up; either way exactly one reply is
+handed out for it, and then it is forgotten.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from flwr.app import Message
+
+from shared.clock import Clock
+from shared.errors import MalformedMessage
+from shared.fleet.messages import (
+    ERROR_NO_REPLY,
+    ERROR_UNDELIVERED,
+    adopt_reply,
+    decode,
+    error_reply,
+    with_id,
+)
+
+UNFETCHED_S = 3600.0
+"""Seconds an error reply is kept for an application that may still ask for it."""
+
+
+class Fit(Enum):
+    """How an announced reply relates to what was asked."""
+
+    EXPECTED = auto()
+    STALE = auto()
+    """Nobody waits for it: answered, expired, withdrawn, or asked before a restart."""
+    FOREIGN = auto()
+    """It answers an instruction that another member was given."""
+
+
+@dataclass
+class Entry:
+    """One instruction and, once there is one, the raw bytes or the error that answers it."""
+
+    message: Message
+    expires: float
+    delivered: bool = False
+    answer: bytes | Message | None = None
+
+    @property
+    def index(self) -> int:
+        """The member it is addressed to."""
+        return int(self.message.metadata.dst_node_id)
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the answer is an error of our own making."""
+        return isinstance(self.answer, Message)
+
+    def reply(self) -> tuple[Message, bool]:
+        """Return the reply to hand out, and whether what the member sent was usable."""
+        if isinstance(self.answer, Message):
+            return self.answer, True
+        try:
+            return adopt_reply(self.message, decode(self.answer or b"")), True
+        except MalformedMessage as error:
+            return error_reply(self.message, ERROR_NO_REPLY, error.message), False
+
+
+class Mailbox:
+    """Instructions by id, in the order in which they were posted."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._entries: dict[str, Entry] = {}
+
+    def post(self, message: Message) -> str:
+        """Take an instruction in and return its new id; its ``ttl`` starts now."""
+        key = uuid.uuid4().hex
+        expires = self._clock.monotonic() + message.metadata.ttl
+        self._entries[key] = Entry(with_id(message, key), expires)
+        return key
+
+    def open_for(self, index: int) -> list[str]:
+        """Return ids of the member's instructions that still lack an answer, oldest first."""
+        return [
+            key
+            for key, entry in self._entries.items()
+            if entry.index == index and entry.answer is None
+        ]
+
+    def open_entry(self, key: str, index: int) -> Entry | None:
+        """Return the member's instruction if it is still without an answer."""
+        entry = self._entries.get(key)
+        return entry if entry and entry.index == index and entry.answer is None else None
+
+    def fit(self, key: str, index: int) -> Fit:
+        """Judge a reply that member ``index`` announces for instruction ``key``."""
+        entry = self._entries.get(key)
+        if entry is not None and entry.index != index:
+            return Fit.FOREIGN
+        return Fit.EXPECTED if entry is not None and entry.answer is None else Fit.STALE
+
+    def mark_delivered(self, key: str, index: int) -> None:
+        """Note that the member has the instruction."""
+        if entry := self.open_entry(key, index):
+            entry.delivered = True
+
+    def answer(self, key: str, index: int, data: bytes) -> None:
+        """Keep the bytes of a complete, digest-checked reply; a second one is ignored."""
+        if entry := self.open_entry(key, index):
+            entry.answer = data
+
+    def refuse(self, key: str, index: int, reason: str) -> None:
+        """Answer for a member that could not accept the instruction."""
+        if entry := self.open_entry(key, index):
+            entry.answer = error_reply(entry.message, ERROR_UNDELIVERED, reason)
+
+    def expire(self) -> list[tuple[str, int]]:
+        """End what is overdue; return (id, member) of each instruction that ended now.
+
+        An instruction without a reply, or with one that nobody fetched, is answered with an error.
+        An error that nobody fetches either is forgotten after ``UNFETCHED_S``.
+        """
+        now = self._clock.monotonic()
+        ended = [(k, e) for k, e in self._entries.items() if e.expires <= now and not e.is_error]
+        for _, entry in ended:
+            entry.answer = _expiry(entry)
+        for key in [k for k, e in self._entries.items() if e.expires + UNFETCHED_S <= now]:
+            del self._entries[key]
+        return [(key, entry.index) for key, entry in ended]
+
+    def take(self, keys: Iterable[str]) -> list[Entry]:
+        """Remove and return those of ``keys`` that have an answer; unknown keys are skipped."""
+        found = {k: self._entries[k] for k in keys if k in self._entries}
+        ready = [key for key, entry in found.items() if entry.answer is not None]
+        return [self._entries.pop(key) for key in ready]
+
+    def is_answered(self, key: str) -> bool:
+        """Return whether a reply to ``key`` is ready to be taken."""
+        entry = self._entries.get(key)
+        return entry is not None and entry.answer is not None
+
+    def known(self, keys: Iterable[str]) -> list[str]:
+        """Return those of ``keys`` that have neither been taken nor withdrawn."""
+        return [key for key in keys if key in self._entries]
+
+    def withdraw(self, keys: Iterable[str]) -> list[tuple[str, int]]:
+        """Forget instructions; return (id, member) of those that were still without an answer."""
+        gone = [(key, self._entries.pop(key)) for key in keys if key in self._entries]
+        return [(key, entry.index) for key, entry in gone if entry.answer is None]
+
+
+def _expiry(entry: Entry) -> Message:
+    if entry.answer is not None:
+        return error_reply(entry.message, ERROR_NO_REPLY, "the reply was not fetched in time")
+    if entry.delivered:
+        return error_reply(entry.message, ERROR_NO_REPLY, "no reply within the time to live")
+    return error_reply(entry.message, ERROR_UNDELIVERED, "not delivered within the time to live")
