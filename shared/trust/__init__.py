@@ -1,0 +1,1 @@
+"""Identities: keys, the alliance's authority, certificates, roster, manifests, signatures."""

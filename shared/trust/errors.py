@@ -1,0 +1,37 @@
+"""Refusals that only the trust layer makes; the common ones live in :mod:`shared.errors`."""
+
+from __future__ import annotations
+
+from shared.errors import AuthError, NetworkError, StateError
+
+
+class CertificateRefused(AuthError):
+    """A certificate is unreadable, of another alliance, expired or of the wrong kind."""
+
+    code = "certificate_refused"
+
+
+class RequestRefused(AuthError):
+    """A signing request is unreadable, of the wrong key type or not signed by its own key."""
+
+    code = "csr_refused"
+    grpc_status = "INVALID_ARGUMENT"
+
+
+class FingerprintMismatch(AuthError):
+    """The alliance's certificate is not the one that was announced."""
+
+    code = "fingerprint_mismatch"
+
+
+class KeyUnreadable(StateError):
+    """A key file is missing, damaged, too widely readable or needs another passphrase."""
+
+    code = "key_unreadable"
+
+
+class RateLimited(NetworkError):
+    """Too many requests from one address in a short time."""
+
+    code = "rate_limited"
+    grpc_status = "RESOURCE_EXHAUSTED"
