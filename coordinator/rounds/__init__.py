@@ -1,0 +1,1 @@
+"""A training run: plan, secure rounds, checkpoints, resume, release."""

@@ -1,0 +1,166 @@
+"""What a run must remember to survive ``kill -9``: written and flushed before it is acted on.
+
+Files of ``runs/<run_id>/``, each replaced atomically:
+
+- ``manifest.bin``: the signed manifest;
+- ``model-NNNNN.f32``: the model after round NNNNN, raw little-endian float32;
+- ``checkpoint.bin``: the last round summed, the last round released, burnt rounds in a row;
+- ``session.bin``: the set-up of the open session (its messages, nothing secret of a member);
+- ``round.bin``: slot and T2 of the open round, then accumulator and bitmap, then every answer;
+- ``transcript/NNNNN.bin``: one record for every released round.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.encoding import Reader, Writer
+from shared.errors import StateError, VerificationError
+from shared.files import fsync_dir, write_atomic
+
+CHECKPOINT = "touchstone/run-checkpoint/v1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """How far a run has come.
+
+    Attributes:
+        round: last round that is over, summed or burnt; 0 before the first.
+        trained: rounds whose sum went into the model.
+        burnt_in_a_row: rounds released but not summed, since the last sum.
+        session: sessions opened so far.
+    """
+
+    round: int = 0
+    trained: int = 0
+    burnt_in_a_row: int = 0
+    session: int = 0
+
+    def encode(self) -> bytes:
+        """Return the canonical encoding."""
+        writer = Writer(CHECKPOINT).u32(self.round).u32(self.trained)
+        return writer.u32(self.burnt_in_a_row).u32(self.session).done()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Checkpoint:
+        """Read a canonical encoding; raises :class:`MalformedMessage`."""
+        reader = Reader(data, CHECKPOINT)
+        value = cls(reader.u32(), reader.u32(), reader.u32(), reader.u32())
+        reader.end()
+        return value
+
+
+class Journal:
+    """The folder of one run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def create(cls, folder: Path, manifest: bytes, model: NDArray[np.float32]) -> Journal:
+        """Begin a run's folder; a half-made one from a crash is made anew."""
+        journal = cls(folder)
+        if (folder / "checkpoint.bin").exists():
+            raise StateError("the run has begun already")
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "transcript").mkdir(parents=True, mode=0o700)
+        fsync_dir(folder.parent)
+        write_atomic(folder / "manifest.bin", manifest, mode=0o600)
+        journal._write_model(0, model)
+        write_atomic(folder / "checkpoint.bin", Checkpoint().encode(), mode=0o600)
+        return journal
+
+    @property
+    def begun(self) -> bool:
+        """Whether :meth:`create` came to its end."""
+        return (self.folder / "checkpoint.bin").exists()
+
+    def manifest(self) -> bytes:
+        """Return the signed manifest."""
+        return (self.folder / "manifest.bin").read_bytes()
+
+    def checkpoint(self) -> Checkpoint:
+        """Return how far the run has come."""
+        return Checkpoint.decode((self.folder / "checkpoint.bin").read_bytes())
+
+    def model(self, trained: int, n_params: int) -> NDArray[np.float32]:
+        """Return the model after ``trained`` sums, float32 [n_params].
+
+        Raises:
+            VerificationError: the file is not of that size.
+        """
+        data = (self.folder / f"model-{trained:05}.f32").read_bytes()
+        if len(data) != 4 * n_params:
+            raise VerificationError("the checkpointed model is damaged")
+        return np.frombuffer(data, dtype="<f4").astype(np.float32)
+
+    def _write_model(self, trained: int, model: NDArray[np.float32]) -> None:
+        data = np.ascontiguousarray(model, dtype="<f4").tobytes()
+        write_atomic(self.folder / f"model-{trained:05}.f32", data, mode=0o600)
+
+    def save_session(self, number: int, setup: bytes) -> None:
+        """Persist a session's set-up before its first round."""
+        write_atomic(self.folder / "session.bin", setup, mode=0o600)
+        self._advance(replace(self.checkpoint(), session=number))
+
+    def session(self) -> bytes | None:
+        """Return the open session's set-up, or None."""
+        return self._read("session.bin")
+
+    def close_session(self) -> None:
+        """Forget the open session and what was open in it."""
+        self.clear_round()
+        (self.folder / "session.bin").unlink(missing_ok=True)
+
+    def count_session(self, number: int) -> None:
+        """Note that session ``number`` is being set up, so that no other takes its number."""
+        self._advance(replace(self.checkpoint(), session=number))
+
+    def save_round(self, state: bytes) -> None:
+        """Persist the open round's state before acting on it."""
+        write_atomic(self.folder / "round.bin", state, mode=0o600)
+
+    def round(self) -> bytes | None:
+        """Return the open round's state, or None."""
+        return self._read("round.bin")
+
+    def clear_round(self) -> None:
+        """Forget the open round: its slot is abandoned or its result is in a checkpoint."""
+        (self.folder / "round.bin").unlink(missing_ok=True)
+
+    def finish_round(self, number: int, model: NDArray[np.float32], record: bytes) -> None:
+        """Persist a summed round: transcript record, next model, then the checkpoint."""
+        checkpoint = self.checkpoint()
+        write_atomic(self.folder / "transcript" / f"{number:05}.bin", record, mode=0o600)
+        self._write_model(checkpoint.trained + 1, model)
+        self._advance(
+            replace(checkpoint, round=number, trained=checkpoint.trained + 1, burnt_in_a_row=0)
+        )
+        self.clear_round()
+        (self.folder / f"model-{checkpoint.trained - 1:05}.f32").unlink(missing_ok=True)
+
+    def burn_round(self, number: int, record: bytes) -> None:
+        """Persist that a round was released but not summed; the model stays as it is."""
+        checkpoint = self.checkpoint()
+        write_atomic(self.folder / "transcript" / f"{number:05}.bin", record, mode=0o600)
+        self._advance(
+            replace(checkpoint, round=number, burnt_in_a_row=checkpoint.burnt_in_a_row + 1)
+        )
+        self.clear_round()
+
+    def transcript(self) -> list[bytes]:
+        """Return the records of the rounds released, in order."""
+        return [path.read_bytes() for path in sorted((self.folder / "transcript").glob("*.bin"))]
+
+    def _advance(self, checkpoint: Checkpoint) -> None:
+        write_atomic(self.folder / "checkpoint.bin", checkpoint.encode(), mode=0o600)
+
+    def _read(self, name: str) -> bytes | None:
+        path = self.folder / name
+        return path.read_bytes() if path.exists() else None

@@ -1,0 +1,162 @@
+"""From the operator's settings and the roster to a signed run manifest. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from datetime import datetime, timedelta
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.domain.vocabulary import SCHEMA_VERSION
+from shared.errors import BadInput
+from shared.limits import MAX_GROUP
+from shared.model.layout import ModelSpec, feature_space_hash, init_vector
+from shared.secagg import default_n_min, default_threshold
+from shared.trust.manifest import (
+    EvaluationTerms,
+    RunManifest,
+    SecureSumTerms,
+    Timeouts,
+    TrainingTerms,
+)
+from shared.trust.roster import Roster, RosterEntry
+
+
+class RunSettings(BaseModel):
+    """What the operator chooses for one run; stored with the run.
+
+    Attributes:
+        rounds: training rounds.
+        purpose: members allow purposes by name.
+        kind: ``listing`` or ``shop``.
+        members: names of the members asked; empty means all active ones.
+        hash_bits: rows of the hashed space, as a power of two.
+        max_colluders: m; left out, a third of the members less one.
+        n_min: fewest members summed; left out, the least that m and the threshold allow.
+        local_epochs: passes over a member's data a round.
+        learning_rate: SGD step.
+        batch_size: rows a step.
+        weighting: ``uniform`` or ``bucketed``.
+        evaluate_every: rounds between two secure evaluations.
+        evaluation_epsilon: epsilon of the evaluation noise, each time.
+        min_holdout: a member with fewer hold-out rows sends pure noise.
+        seed: of the first model.
+        setup_s: seconds a step of the set-up may take.
+        mask_s: seconds a member may train.
+        unmask_s: seconds a step of the unmasking may take.
+        expires_hours: lifetime of the run's manifest.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rounds: int = Field(10, ge=1, le=1000)
+    purpose: str = Field("counterfeit-detection", min_length=1, max_length=120)
+    kind: str = Field("listing", pattern="^(listing|shop)$")
+    members: tuple[str, ...] = ()
+    hash_bits: int = Field(16, ge=10, le=20)
+    max_colluders: int | None = Field(None, ge=0)
+    n_min: int | None = Field(None, ge=2)
+    local_epochs: int = Field(3, ge=1, le=100)
+    learning_rate: float = Field(0.3, gt=0, le=10)
+    batch_size: int = Field(32, ge=1, le=65536)
+    weighting: str = Field("uniform", pattern="^(uniform|bucketed)$")
+    evaluate_every: int = Field(5, ge=1)
+    evaluation_epsilon: float = Field(1.0, gt=0, le=100)
+    min_holdout: int = Field(200, ge=1)
+    seed: int = Field(0, ge=0)
+    setup_s: int = Field(30, ge=1, le=3600)
+    mask_s: int = Field(3600, ge=1, le=86400)
+    unmask_s: int = Field(60, ge=1, le=3600)
+    expires_hours: int = Field(72, ge=1, le=24 * 90)
+
+    def model_spec(self) -> ModelSpec:
+        """Return the shape of the model to be trained."""
+        return ModelSpec(hash_bits=self.hash_bits)
+
+    def first_model(self) -> NDArray[np.float32]:
+        """Return the model that round 1 starts from, float32 [n_params]."""
+        return init_vector(self.model_spec(), self.seed)
+
+
+def choose_members(settings: RunSettings, roster: Roster) -> tuple[RosterEntry, ...]:
+    """Return the members asked, ascending by index.
+
+    Raises:
+        NotFound: a name is not on the roster.
+        BadInput: one group of the secure sum cannot hold them.
+    """
+    chosen = (
+        tuple(sorted(roster.by_name(name) for name in set(settings.members)))
+        if settings.members
+        else roster.entries
+    )
+    if len(chosen) > MAX_GROUP:
+        raise BadInput(
+            f"a run sums at most {MAX_GROUP} members, {len(chosen)} were chosen",
+            hint="name the members with --member",
+        )
+    return chosen
+
+
+def secure_sum_terms(settings: RunSettings, n: int) -> SecureSumTerms:
+    """Return the secure sum's parameters for ``n`` listed members.
+
+    Raises:
+        BadInput: no sound parameters exist for so few members.
+    """
+    m = settings.max_colluders
+    m = max(0, math.ceil(n / 3) - 1) if m is None else m
+    threshold = default_threshold(n, m)
+    n_min = settings.n_min or default_n_min(threshold, m)
+    if n_min > n or threshold > n or n_min < threshold:
+        raise BadInput(
+            f"{n} members are too few: {max(n_min, threshold)} must stay to the end "
+            f"when {m} of them may collude with the coordinator",
+            hint="invite more members, or lower --max-colluders knowingly",
+        )
+    # SECAGG, What is summed: n * (2**b - 1) must fit a lane of 21 bits.
+    return SecureSumTerms(threshold, n_min, m, value_bits=16 if n <= 32 else 15)
+
+
+def build_manifest(
+    settings: RunSettings, roster: Roster, key: Ed25519PrivateKey, run_id: bytes, now: datetime
+) -> RunManifest:
+    """Return the manifest of a new run; raises as the two functions above."""
+    members = choose_members(settings, roster)
+    spec = settings.model_spec()
+    now = now.replace(microsecond=0)
+    return RunManifest(
+        alliance_id=roster.alliance_id,
+        run_id=run_id,
+        purpose=settings.purpose,
+        kind=settings.kind,
+        rounds=settings.rounds,
+        roster_epoch=roster.epoch,
+        roster_hash=roster.hash(),
+        members=members,
+        coordinator_key=key.public_key().public_bytes_raw(),
+        model_spec=spec.encode(),
+        feature_space=feature_space_hash(spec),
+        schema_version=SCHEMA_VERSION,
+        initial_model=hashlib.sha256(settings.first_model().tobytes()).digest(),
+        epsilon_floor_milli=0,
+        created_at=now,
+        expires_at=now + timedelta(hours=settings.expires_hours),
+        secure_sum=secure_sum_terms(settings, len(members)),
+        training=TrainingTerms(
+            settings.local_epochs,
+            round(settings.learning_rate * 1000),
+            settings.batch_size,
+            settings.weighting,
+        ),
+        evaluation=EvaluationTerms(
+            settings.evaluate_every,
+            round(settings.evaluation_epsilon * 1000),
+            settings.min_holdout,
+        ),
+        timeouts=Timeouts(settings.setup_s, settings.mask_s, 60, settings.unmask_s),
+    )

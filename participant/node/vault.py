@@ -1,0 +1,123 @@
+"""The secret store of the secure sum: session secrets on disk, bound to one boot of the machine.
+
+Session secrets must outlive a killed process, or the member would be lost to its round, but must
+not outlive the machine's uptime in a backup or a copied disk image. They lie in files of their
+own, mode 0600, beside the kernel's boot id; another boot id means they are wiped and the node
+joins the next session. The run guards, which only count upwards and are not secret, stay: they
+keep a round from being released twice whatever happens to the secrets.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from shared.errors import StateError
+from shared.files import fsync_dir, storage_error, write_atomic
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def boot_binding() -> bytes:
+    """Return the kernel's boot id; where there is none, an id of this process alone."""
+    try:
+        return BOOT_ID.read_bytes().strip()
+    except OSError:
+        return f"process-{os.getpid()}".encode()
+
+
+class Vault:
+    """Secrets and guards by run, in ``<state>/secsum``.
+
+    Raises:
+        StateError: another process of this node holds the folder.
+        StorageError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, *, binding: bytes | None = None) -> None:
+        self._dir = folder
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        self._take_lock()
+        self._bind(boot_binding() if binding is None else binding)
+
+    def _take_lock(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._lock)
+            raise StateError(
+                "another process is using this node's secret store",
+                hint="only one node may run on a state folder",
+            ) from error
+
+    def _bind(self, binding: bytes) -> None:
+        mark = self._dir / "boot"
+        if not mark.exists() or mark.read_bytes() != binding:
+            for path in self._dir.glob("session-*.bin"):
+                wipe_file(path)
+            write_atomic(mark, binding, mode=0o600)
+
+    def close(self) -> None:
+        """Let another process have the store."""
+        os.close(self._lock)
+
+    def guard(self, run_id: bytes) -> bytes | None:
+        """Return the run's guard, or None for a run never seen."""
+        return _read(self._dir / f"guard-{run_id.hex()}.bin")
+
+    def session(self, run_id: bytes) -> bytes | None:
+        """Return the secrets of the run's open session, or None."""
+        return _read(self._dir / f"session-{run_id.hex()}.bin")
+
+    def save(self, run_id: bytes, guard: bytes, session: bytes) -> None:
+        """Persist one step, durably, before its answer may leave.
+
+        The guard goes first: a crash in between leaves a guard ahead of its session, which
+        refuses, never a session ahead of its guard, which could release twice.
+        """
+        write_atomic(self._dir / f"guard-{run_id.hex()}.bin", guard, mode=0o600)
+        self._replace_secret(self._dir / f"session-{run_id.hex()}.bin", session)
+
+    def _replace_secret(self, path: Path, data: bytes) -> None:
+        old = os.open(path, os.O_WRONLY) if path.exists() else None
+        try:
+            write_atomic(path, data, mode=0o600)
+            if old is not None:
+                _overwrite(old)
+        finally:
+            if old is not None:
+                os.close(old)
+
+    def end(self, run_id: bytes) -> None:
+        """Wipe the secrets of a run that is over; its guard stays."""
+        wipe_file(self._dir / f"session-{run_id.hex()}.bin")
+
+
+def _read(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
+
+
+def _overwrite(handle: int) -> None:
+    length = os.fstat(handle).st_size
+    os.lseek(handle, 0, os.SEEK_SET)
+    os.write(handle, bytes(length))
+
+
+def wipe_file(path: Path) -> None:
+    """Overwrite a file with zeros and remove it; best effort on copy-on-write disks."""
+    try:
+        handle = os.open(path, os.O_WRONLY)
+    except FileNotFoundError:
+        return
+    try:
+        _overwrite(handle)
+        os.fsync(handle)
+        path.unlink()
+        fsync_dir(path.parent)
+    except OSError as error:
+        raise storage_error(error, path) from error
+    finally:
+        os.close(handle)
