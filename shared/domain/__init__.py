@@ -1,0 +1,1 @@
+"""The vocabulary of listings, complaints and verdicts, and its validation."""

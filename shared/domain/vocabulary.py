@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 SCHEMA_VERSION = 1
-"""Version of the record schemas; part of a run's manifest, so that members train on like records."""
+"""Version of the record schemas, part of a run's manifest: members train on like records."""
 
 Kind = Literal["listings", "complaints", "verdicts", "shops"]
 VerdictValue = Literal["counterfeit", "grey_market", "other_ip", "authentic", "unsure"]
