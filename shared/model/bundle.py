@@ -108,8 +108,8 @@ class UnverifiedBundle:
 
         Args:
             coordinator_public_key: raw Ed25519 key, 32 bytes, pinned when the member joined.
-            expected_feature_space: 32 bytes the caller insists on, or None to ask for the
-                space that this software computes for the bundle's own model.
+            expected_feature_space: 32 bytes to find in the manifest; None asks for the space
+                that this software computes for the bundle's model, as every scorer must.
             min_sequence: the lowest acceptable sequence number: one above the highest that
                 was ever active here.
             alliance_id: when given, the alliance the bundle must belong to.
@@ -130,8 +130,7 @@ class UnverifiedBundle:
         manifest = BundleManifest.decode(self._manifest)
         _check_origin(manifest, alliance_id, release_id)
         spec = ModelSpec.decode(manifest.model_spec)
-        computed = feature_space_hash(spec)
-        if {manifest.feature_space_hash, expected_feature_space or computed} != {computed}:
+        if manifest.feature_space_hash != (expected_feature_space or feature_space_hash(spec)):
             raise FeatureSpaceError(
                 "the model was trained in another feature space than this software computes",
                 hint="upgrade touchstone to the version the alliance trains with",
