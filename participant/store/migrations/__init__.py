@@ -1,0 +1,1 @@
+"""Alembic migrations of ``store/touchstone.db``; run by participant.store.database."""

@@ -1,0 +1,163 @@
+"""The record store: de-duplicated, versioned, all-or-nothing imports over Parquet segments.
+
+The catalogue (table ``segment``) says which files count. A writer adds segment files first and
+lists them in one transaction at the end, so a reader sees a whole import or nothing of it, and
+whatever a killed writer left is not listed and is swept by the next one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars as pl
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+
+from participant.store.database import Database
+from participant.store.index import IndexFile
+from participant.store.models import SegmentRow
+from participant.store.segments import Segments
+from participant.store.writer import RecordWriter, Tally
+from shared.domain.schemas import KEY_COLUMNS
+from shared.domain.vocabulary import KINDS, Kind
+from shared.errors import StateError, StorageError
+from shared.files import storage_error
+
+
+class Records:
+    """Listings, complaints, verdicts and shops of this member."""
+
+    def __init__(self, folder: Path, database: Database) -> None:
+        self._folder = folder
+        self._database = database
+        self._segments: dict[Kind, Segments] = {
+            kind: Segments(folder / "segments", kind) for kind in KINDS
+        }
+
+    def frame(self, kind: Kind, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """Return the latest version of every record, in canonical columns or some of them.
+
+        Args:
+            kind: Which records.
+            columns: Columns to return, in this order; all by default.
+
+        Raises:
+            StorageError: a segment is missing or damaged.
+        """
+        frame = self.scan(kind)
+        if columns is not None:
+            frame = frame.select(columns)
+        try:
+            return frame.collect()
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise StorageError(
+                f"the stored {kind} cannot be read",
+                hint="restore the state folder from a backup",
+                detail=str(error),
+            ) from error
+
+    def scan(self, kind: Kind) -> pl.LazyFrame:
+        """Return the latest version of every record as a lazy query, in order of arrival."""
+        rows = self._catalogue(kind)
+        frame = self._segments[kind].scan([row.number for row in rows])
+        if not any(row.replaced for row in rows):
+            return frame
+        return frame.unique(subset=list(KEY_COLUMNS[kind]), keep="last", maintain_order=True)
+
+    def count(self, kind: Kind) -> int:
+        """Return how many different records there are."""
+        with self._database.reading() as session:
+            total = session.exec(
+                select(func.sum(SegmentRow.rows - SegmentRow.replaced)).where(
+                    SegmentRow.kind == kind
+                )
+            ).one()
+        return int(total or 0)
+
+    def put(self, kind: Kind, frame: pl.DataFrame) -> Tally:
+        """Store valid records, all or none; the same records again add nothing.
+
+        Args:
+            kind: Which records.
+            frame: Validated rows in the canonical schema (shared.domain.schemas).
+
+        Raises:
+            StateError: another import is running.
+            StorageError: the disk is full, read-only or broken.
+        """
+        with self.writer(kind) as writer:
+            writer.add(frame)
+            with self._database.transaction() as session:
+                writer.commit(session)
+        return writer.tally
+
+    @contextmanager
+    def writer(self, kind: Kind) -> Iterator[RecordWriter]:
+        """Yield the only writer of this store; what it does not commit is removed again.
+
+        Raises:
+            StateError: another import is running.
+            StorageError: the disk is full, read-only or broken.
+        """
+        with self._lock():
+            listed = self._catalogue(kind)
+            segments = self._segments[kind]
+            segments.sweep({row.number for row in listed})
+            index = IndexFile(self._folder / "index.db")
+            writer = RecordWriter(segments, index, listed)
+            try:
+                yield writer
+            finally:
+                index.close()
+                segments.sweep({row.number for row in self._catalogue(kind)})
+
+    def verify(self) -> int:
+        """Compare every segment with its digest in the catalogue; return how many there are.
+
+        Raises:
+            StorageError: a segment is missing or differs.
+        """
+        checked = 0
+        for kind, segments in self._segments.items():
+            for row in self._catalogue(kind):
+                if segments.digest(row.number) != row.sha256:
+                    raise StorageError(
+                        f"segment {kind}/{segments.path(row.number).name} is damaged",
+                        hint="restore it from a backup of the state folder",
+                    )
+                checked += 1
+        return checked
+
+    def _catalogue(self, kind: Kind) -> list[SegmentRow]:
+        with self._database.reading() as session:
+            return _listed(session, kind)
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        path = self._folder / "import.lock"
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise storage_error(error, path) from error
+        try:
+            _acquire(handle)
+            yield
+        finally:
+            os.close(handle)
+
+
+def _acquire(handle: int) -> None:
+    # The kernel lets go of the lock when the process dies, however it dies.
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise StateError("another import is running", hint="wait until it is done") from error
+
+
+def _listed(session: Session, kind: Kind) -> list[SegmentRow]:
+    query = select(SegmentRow).where(SegmentRow.kind == kind).order_by(col(SegmentRow.number))
+    return list(session.exec(query))
