@@ -61,3 +61,36 @@ ENROLMENT_CALLS_PER_MINUTE = 60
 
 MAX_TRACKED_ADDRESSES = 4096
 """Addresses the rate limit remembers: bounds its memory when a flood has many sources."""
+
+MAX_SECAGG_SLOTS = 64
+"""One-time masks of one session: bounds what set-up computes, sends and keeps."""
+
+MAX_SECAGG_FIELD_BYTES = 4 * 1024 * 1024
+"""One length-prefixed field of a secure-sum message: 64 members x 64 slots x 96 bytes, rounded up."""
+
+MAX_SECAGG_MESSAGE_BYTES = 64 * 1024 * 1024
+"""One stored message or set-up state of the secure sum, masked vectors apart."""
+
+MAX_ROUND_CONFIG_BYTES = 64 * 1024
+"""The training config of one round."""
+
+MAX_RUN_ROUNDS = 10_000
+"""Rounds of one run: bounds what a member remembers of it."""
+
+MAX_VECTOR_WORDS = 24_000_000
+"""64-bit words in one masked vector: MAX_MODEL_VALUES in lanes of three, and the tail."""
+
+MAX_MESSAGE_ID_CHARS = 64
+"""A fleet message's id: 32 hexadecimal digits today, with room to change."""
+
+MAX_HELD_MESSAGES = 64
+"""Instructions one node keeps at once; a run has one or two open for a member."""
+
+MAX_SEND_ATTEMPTS = 3
+"""Times a message that arrives damaged is sent again; TLS makes even the first one a surprise."""
+
+MAX_DOWNLOADS = 8
+"""Large messages being sent at once: bounds how many encoded models the coordinator holds."""
+
+MAX_CONFIG_BYTES = 256 * 1024
+"""One TOML file that a person wrote."""
