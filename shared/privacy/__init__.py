@@ -1,0 +1,1 @@
+"""Privacy: noise that cannot be guessed."""

@@ -1,0 +1,35 @@
+"""The secure sum: the coordinator learns the sum over enough members and nothing else.
+
+Pure state machines over numpy and cryptography; see docs/explanation for the protocol.
+"""
+
+from __future__ import annotations
+
+from shared.secagg.coordinator import Coordinator, RoundSum, SetupOutcome
+from shared.secagg.guard import RunGuard
+from shared.secagg.member import MaskedUpload, Member, OpenRound
+from shared.secagg.quantise import Quantiser, default_value_bits, pack, unpack_mean
+from shared.secagg.tail import (
+    Evaluation,
+    Layout,
+    NoiseTerms,
+    OpenedSum,
+    build_vector,
+    check_sum,
+)
+from shared.secagg.terms import (
+    MemberLimits,
+    SessionTerms,
+    default_colluders,
+    default_n_min,
+    default_threshold,
+    listed_members,
+)
+from shared.secagg.wire import Peek, peek
+
+__all__ = [
+    "Coordinator", "Evaluation", "Layout", "MaskedUpload", "Member", "MemberLimits", "NoiseTerms",
+    "OpenRound", "OpenedSum", "Peek", "Quantiser", "RoundSum", "RunGuard", "SessionTerms",
+    "SetupOutcome", "build_vector", "check_sum", "default_colluders", "default_n_min",
+    "default_threshold", "default_value_bits", "listed_members", "pack", "peek", "unpack_mean",
+]  # fmt: skip
