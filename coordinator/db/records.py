@@ -35,7 +35,7 @@ class RunState(StrEnum):
 
 @dataclass(frozen=True)
 class Alliance:
-    """The alliance; ``id`` is 32 hex digits, ``roster_epoch`` grows when somebody joins or leaves."""
+    """The alliance; ``id`` is 32 hex digits, ``roster_epoch`` grows as members come and go."""
 
     id: str
     name: str
