@@ -95,6 +95,11 @@ class UnverifiedBundle:
         reader.end()
         return cls(manifest, signature, weights)
 
+    @property
+    def manifest_bytes(self) -> bytes:
+        """The manifest's canonical encoding as it was signed; to be filed, not believed."""
+        return self._manifest
+
     def verify(
         self,
         coordinator_public_key: bytes,

@@ -1,4 +1,4 @@
-"""What identifies the feature space: hash key, version, fields and numeric grid.
+"""What identifies the feature space: hash key, version, fields and numeric grids.
 
 The feature space is part of the model's identity. Change anything here that changes a token
 and :data:`FEATURE_VERSION` must grow, because an old model read with new tokens is noise.
@@ -14,14 +14,28 @@ FEATURE_VERSION = 1
 HASH_KEY = hashlib.sha256(b"touchstone/features/v1").digest()[:16]
 """Key of the token hash, 128 bits, public: it versions the space, it hides nothing."""
 
-FIELDS = ("title", "description", "seller_name", "host", "category", "numeric", "derived")
-"""Groups of tokens, in the order in which they are emitted."""
+TEXT_CAPS = {"title": 256, "description": 512, "seller_name": 64, "host": 64}
+"""Code points read of each text field: bounds the work that a hostile text can cause."""
+
+LISTING_CATEGORIES = ("marketplace", "brand", "language", "category", "currency", "ship_from")
+LISTING_NUMBERS = ("price", "list_price", "quantity", "seller_rating")
+LISTING_DERIVED = (
+    "price_ratio",
+    "seller_age_days",
+    "listing_complaints",
+    "listing_fake_claims",
+    "seller_complaints",
+    "seller_fake_rate",
+    "image_count",
+    "brand_match",
+)
+SHOP_DERIVED = ("shop_age_days",)
 
 CHAR_NGRAMS = (3, 5)
 """Shortest and longest character n-gram, in code points."""
 
 WORD_NGRAMS = (1, 2)
-"""Shortest and longest word n-gram."""
+"""Shortest and longest word n-gram; every Han, Hiragana or Katakana character is a word."""
 
 GRID_UNIT = 1e-3
 GRID_STEP = 0.5
@@ -30,14 +44,23 @@ GRID_STEP = 0.5
 GRID_LIMIT = 80
 """Largest grid position: |x| near 2e14, beyond which numbers are clamped."""
 
+RATIO_STEP = 0.1
+RATIO_LIMIT = 3.0
+"""A price relative to list price lies on a linear grid: replicas at .75 and genuine goods at .95
+are one step apart on the logarithmic one."""
+
 
 def space_fields() -> tuple[str, ...]:
     """Return everything that fixes the space apart from its size, as stable text."""
+    listing = (*LISTING_CATEGORIES, *LISTING_NUMBERS, *LISTING_DERIVED)
     return (
         f"version={FEATURE_VERSION}",
         f"key={HASH_KEY.hex()}",
-        f"fields={','.join(FIELDS)}",
+        f"text={','.join(f'{name}:{cap}' for name, cap in TEXT_CAPS.items())}",
+        f"listing={','.join(listing)}",
+        f"shop={','.join(SHOP_DERIVED)}",
         f"char={CHAR_NGRAMS[0]}-{CHAR_NGRAMS[1]}",
         f"word={WORD_NGRAMS[0]}-{WORD_NGRAMS[1]}",
         f"grid={GRID_UNIT!r}/{GRID_STEP!r}/{GRID_LIMIT}",
+        f"ratio={RATIO_STEP!r}/{RATIO_LIMIT!r}",
     )
