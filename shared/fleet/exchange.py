@@ -1,0 +1,150 @@
+"""What the two applications say to each other inside Flower messages.
+
+An instruction carries one message of the secure sum, and where needed the signed run manifest or
+the model. A reply carries the answer, or a refusal or error with a stable code. Nothing else: no
+example counts, no metrics, no configuration outside what the secure sum signs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import shared.fleet.environment  # noqa: F401 - before flwr: no telemetry, no update check
+
+# isort: split
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from numpy.typing import NDArray
+
+from shared.errors import MalformedMessage
+
+ADVERTISE = "query.advertise"
+SHARE = "query.share"
+CONFIRM = "query.confirm"
+MASKED = "train.masked"
+UNMASK = "query.unmask"
+RELEASE = "query.release"
+ENDED = "query.ended"
+
+OK = "ok"
+REFUSED = "refused"
+FAILED = "failed"
+
+_RECORD = "touchstone"
+_ARRAYS = "vectors"
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One request of the coordinator.
+
+    Attributes:
+        payload: message of the secure sum; empty in ``ended``.
+        manifest: the signed run manifest, in ``advertise`` alone.
+        model: float32[P], in ``masked`` alone.
+        run_id: 16 bytes, in ``ended`` alone.
+        release_id: in ``ended``, 16 bytes of the release the run ended in, or empty.
+    """
+
+    payload: bytes = b""
+    manifest: bytes = b""
+    model: NDArray[np.float32] | None = None
+    run_id: bytes = b""
+    release_id: bytes = b""
+
+    def content(self) -> RecordDict:
+        """Return the records of a Flower message."""
+        fields: dict[str, Any] = {
+            "payload": self.payload,
+            "manifest": self.manifest,
+            "run_id": self.run_id,
+            "release_id": self.release_id,
+        }
+        return _content({name: value for name, value in fields.items() if value}, self.model)
+
+    @classmethod
+    def read(cls, message: Message) -> Instruction:
+        """Read a Flower message; raises :class:`MalformedMessage`."""
+        fields, vector = _read(message, np.dtype("float32"))
+        return cls(
+            payload=_bytes(fields, "payload"),
+            manifest=_bytes(fields, "manifest"),
+            model=vector,
+            run_id=_bytes(fields, "run_id"),
+            release_id=_bytes(fields, "release_id"),
+        )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One reply of a member.
+
+    Attributes:
+        status: ``ok``, ``refused`` (the member's policy says no) or ``failed``.
+        payload: message of the secure sum.
+        vector: masked vector, uint64[words], in the reply to ``masked``.
+        code: stable code of a refusal or failure.
+        text: for the operator's log, public by construction.
+    """
+
+    status: str = OK
+    payload: bytes = b""
+    vector: NDArray[np.uint64] | None = None
+    code: str = ""
+    text: str = ""
+
+    def content(self) -> RecordDict:
+        """Return the records of a Flower message."""
+        fields: dict[str, Any] = {"status": self.status}
+        if self.payload:
+            fields["payload"] = self.payload
+        if self.status != OK:
+            fields |= {"code": self.code, "text": self.text}
+        return _content(fields, self.vector)
+
+    @classmethod
+    def read(cls, message: Message) -> Answer:
+        """Read a Flower message.
+
+        Raises:
+            MalformedMessage: it is not an answer of this application.
+        """
+        fields, vector = _read(message, np.dtype("uint64"))
+        status = fields.get("status")
+        if status not in (OK, REFUSED, FAILED):
+            raise MalformedMessage("a reply has no known status")
+        code, text = str(fields.get("code", ""))[:64], str(fields.get("text", ""))[:500]
+        return cls(str(status), _bytes(fields, "payload"), vector, code, text)
+
+
+def _content(fields: dict[str, Any], vector: NDArray[Any] | None) -> RecordDict:
+    records: dict[str, Any] = {_RECORD: ConfigRecord(fields)}
+    if vector is not None:
+        records[_ARRAYS] = ArrayRecord({"vector": Array(vector)})
+    return RecordDict(records)
+
+
+def _read(message: Message, dtype: np.dtype[Any]) -> tuple[dict[str, Any], NDArray[Any] | None]:
+    if message.has_error():
+        raise MalformedMessage(f"no reply: {message.error.reason}")
+    record = message.content.config_records.get(_RECORD)
+    if record is None:
+        raise MalformedMessage("the message is not one of this application")
+    arrays = message.content.array_records.get(_ARRAYS)
+    if arrays is None or "vector" not in arrays:
+        return dict(record), None
+    try:
+        vector = arrays["vector"].numpy()
+    except (ValueError, TypeError, OSError) as error:
+        raise MalformedMessage("the message's vector cannot be read") from error
+    if vector.dtype != dtype or vector.ndim != 1:
+        raise MalformedMessage(f"the message's vector is not one row of {dtype}")
+    return dict(record), vector
+
+
+def _bytes(fields: dict[str, Any], name: str) -> bytes:
+    value = fields.get(name, b"")
+    if not isinstance(value, bytes):
+        raise MalformedMessage(f"the field {name!r} of a message is not bytes")
+    return value
