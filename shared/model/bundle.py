@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from shared.encoding import Reader, Writer
-from shared.errors import MalformedMessage, NotFound
-from shared.files import storage_error
+from shared.errors import MalformedMessage, NotFound, StorageError
 from shared.limits import MAX_BUNDLE_BYTES, MAX_BUNDLE_MANIFEST_BYTES
 from shared.model.bundle_errors import (
     BundleDigestError,
@@ -187,7 +186,7 @@ def _read_file(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise NotFound(f"there is no bundle at {file}") from error
     except OSError as error:
-        raise storage_error(error, file) from error
+        raise StorageError(f"cannot read {file.name}", detail=str(error)) from error
 
 
 def _check_signature(public_key: bytes, signature: bytes, message: bytes) -> None:
