@@ -1,0 +1,1 @@
+"""The registry: releases, transcripts and the roster, as members read them."""

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from coordinator.db import Database, Unit
+from coordinator.db.records import Alliance, Run, RunState
+from coordinator.registry.models import ReleaseDraft
+from shared.clock import FixedClock
 from shared.model.bundle import seal_bundle
 from shared.model.bundle_manifest import BundleManifest, metric_pairs
 from shared.model.layout import ModelSpec, feature_space_hash, init_vector
@@ -78,3 +84,42 @@ def a_transcript(rounds: int = 3) -> Transcript:
     for number in range(1, rounds + 1):
         transcript = transcript.append(a_record(number))
     return transcript
+
+
+ALLIANCE_ID = b"a" * 16
+AT = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+def a_coordinator(folder: Path, runs: int = 2) -> Database:
+    """Return the database of an alliance in ``folder`` whose runs wait to be released."""
+    database = Database.open(folder, clock=FixedClock(AT), create=True)
+    alliance = Alliance(ALLIANCE_ID.hex(), "test", "localhost", 7443, 7444, "aa", AT)
+
+    def fill(unit: Unit) -> None:
+        unit.alliance.found(alliance)
+        for number in range(1, runs + 1):
+            unit.runs.add(Run(run_id(number).hex(), AT, 3, RunState.RELEASING))
+
+    database.write("found", fill)
+    return database
+
+
+def run_id(number: int) -> bytes:
+    """Return the id of the test coordinator's n-th run."""
+    return bytes([number]) * 16
+
+
+def a_draft(number: int = 1, spec: ModelSpec = TINY, seed: int = 7) -> ReleaseDraft:
+    """Return what the n-th run releases."""
+    transcript = Transcript.start(run_id(number), b"m" * 32)
+    for round_number in (1, 2, 3):
+        transcript = transcript.append(a_record(round_number))
+    return ReleaseDraft(
+        run_id=run_id(number),
+        run_manifest_hash=b"m" * 32,
+        kind="listing",
+        spec=spec,
+        vector=a_vector(spec, seed),
+        transcript=transcript,
+        metrics={"pr_auc": 0.7},
+    )

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from tests.support.release import KEY, PUBLIC, a_record, a_transcript
 
 from shared.errors import MalformedMessage, VerificationError
 from shared.trust.round_record import NO_SUM, Outcome, RoundRecord
 from shared.trust.transcript import Transcript, TranscriptError, UnverifiedTranscript, Witness
+from tests.support.release import KEY, PUBLIC, a_record, a_transcript
 
 RUN = {"run_id": b"u" * 16, "manifest_hash": b"m" * 32}
 

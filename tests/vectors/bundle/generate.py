@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.support.release import PUBLIC, TINY, a_bundle, a_vector
-
 from shared.model.bundle import UnverifiedBundle
 from shared.model.bundle_manifest import VERSION
 from shared.trust.transcript import model_sha256
+from tests.support.release import PUBLIC, TINY, a_bundle, a_vector
 
 HERE = Path(__file__).parent
 FEATURE_SPACE = b"f" * 32  # no real one: the format outlives every feature space
