@@ -71,7 +71,7 @@ class MemberRepo:
         ).first()
         if taken is not None:
             raise StateError(f"the name or a key of {member.member_id!r} is already a member's")
-        self._session.add(MemberRow(**asdict(member)))
+        self._session.add(MemberRow(**{**asdict(member), "status": member.status.value}))
         self._session.flush()
 
     def next_index(self) -> int:

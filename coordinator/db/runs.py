@@ -48,7 +48,7 @@ class RunRepo:
         """Write a new run; raises :class:`StateError` if its id is taken."""
         if self._session.get(RunRow, run.run_id) is not None:
             raise StateError(f"the run {run.run_id} exists already")
-        self._session.add(RunRow(**asdict(run)))
+        self._session.add(RunRow(**{**asdict(run), "state": run.state.value}))
         self._session.flush()
 
     def _row(self, run_id: str) -> RunRow:
