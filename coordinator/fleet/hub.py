@@ -183,8 +183,8 @@ class Hub:
         with self._changed:
             self._owners[key] = index
             self._grants.request(key)
-            if key in self._grants.held:  # asked again after a lost frame
-                self._links[index].granted(key)
+            if key in self._grants.held and (link := self._links.get(index)):
+                link.granted(key)  # asked again after a damaged upload
             self._advance()
 
     def has_grant(self, key: str) -> bool:

@@ -26,6 +26,23 @@ from flwr.supercore.task_identity import TaskIdentity
 from shared.clock import Clock, SystemClock
 from shared.errors import MalformedMessage
 
+__all__ = [
+    "COORDINATOR_NODE",
+    "DEFAULT_TTL_S",
+    "ERROR_HANDLER",
+    "ERROR_NO_REPLY",
+    "ERROR_UNDELIVERED",
+    "Message",
+    "adopt_reply",
+    "decode",
+    "encode",
+    "error_reply",
+    "new_message",
+    "new_run",
+    "set_task_identity",
+    "with_id",
+]
+
 COORDINATOR_NODE = 0
 """Flower node id of the coordinator; members count from 1."""
 

@@ -1,0 +1,148 @@
+"""A node's connection to its coordinator: kept up for ever, through any network trouble.
+
+Instructions are worked on by one thread, in order of arrival; the event loop meanwhile answers
+keep-alives and survives reconnects. Only a refusal of this member's identity ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Callable
+from importlib.metadata import version
+
+import grpc
+from alliance.v1 import fleet_pb2 as pb
+from alliance.v1 import fleet_pb2_grpc
+
+from participant.node.inbox import Inbox
+from participant.node.session import Call, Session
+from participant.node.worker import Handler, Worker
+from shared.errors import AuthError, NetworkError, StateError, TouchstoneError
+from shared.fleet.grpc_errors import reraised
+from shared.fleet.wire import PROTOCOL, SESSION_BYTES, Timing, channel_options
+
+_random = secrets.SystemRandom()
+
+
+class Connection:
+    """Connects, works, reconnects.
+
+    Args:
+        target: ``host:port`` of the coordinator's mutual-TLS port.
+        credentials: this member's certificate and key, and the alliance's CA.
+        handler: the installed application; called in one worker thread.
+        timing: time limits and pauses.
+        on_state: told ``connected``, ``lost`` or ``stopped``, with a text for people.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        credentials: grpc.ChannelCredentials,
+        handler: Handler,
+        *,
+        timing: Timing | None = None,
+        on_state: Callable[[str, str], None] = lambda _state, _text: None,
+    ) -> None:
+        self._target = target
+        self._credentials = credentials
+        self._handler = handler
+        self._timing = timing or Timing()
+        self._on_state = on_state
+        self._inbox = Inbox()
+        self._node_session = os.urandom(SESSION_BYTES)
+        self._session: Session | None = None
+        self._stopping = asyncio.Event()
+        self._failures = 0
+
+    def stop(self) -> None:
+        """Leave as soon as possible; call it on the event loop."""
+        self._stopping.set()
+        if self._session is not None:
+            self._session.leave()
+
+    async def run(self) -> None:
+        """Stay connected until :meth:`stop`.
+
+        Raises:
+            AuthError: the coordinator refuses this member, for example because it was revoked.
+            IdentityInUse: another process runs with this member's key.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._worker = Worker(self._handler, self._inbox.__contains__, self._worked)
+        try:
+            while not self._stopping.is_set():
+                await self._once()
+        finally:
+            await asyncio.to_thread(self._worker.stop, self._timing.stop_s)
+            self._on_state("stopped", "the node has stopped")
+
+    async def _once(self) -> None:
+        try:
+            await self._connect()
+        except (AuthError, StateError):
+            raise
+        except TouchstoneError as error:
+            if not self._stopping.is_set():
+                await self._pause(error)
+
+    async def _pause(self, error: TouchstoneError) -> None:
+        """Wait before the next try: exponential, with full jitter, so that nodes spread out."""
+        bound = self._timing.backoff_first_s * 2 ** min(self._failures, 20)
+        self._failures += 1
+        delay = _random.uniform(0, min(bound, self._timing.backoff_max_s))
+        self._on_state("lost", f"{error.message}; trying again in {delay:.1f} s")
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait([stopping], timeout=delay)
+        stopping.cancel()
+
+    async def _connect(self) -> None:
+        options = channel_options(self._timing)
+        async with grpc.aio.secure_channel(self._target, self._credentials, options) as channel:
+            call = fleet_pb2_grpc.FleetServiceStub(channel).Connect()  # type: ignore[call-arg]
+            try:
+                with reraised("stay connected to the coordinator"):
+                    await self._converse(call)
+            finally:
+                call.cancel()
+
+    async def _converse(self, call: Call) -> None:
+        self._inbox.revoke_grants()
+        session = Session(call, self._inbox, self._accept, self._timing)
+        hello = pb.Hello(
+            protocol=PROTOCOL,
+            software=version("touchstone"),
+            node_session=self._node_session,
+            holding=self._inbox.held(),
+        )
+        welcome = await session.greet(hello)
+        self._failures = 0
+        self._on_state("connected", f"connected as member {welcome.index}")
+        self._session = session
+        if self._stopping.is_set():
+            session.leave()
+        try:
+            await session.run()
+        finally:
+            self._session = None
+        raise NetworkError("the coordinator closed the connection")
+
+    def _accept(self, key: str, kind: str, data: bytes) -> None:
+        self._inbox.take(key, kind)
+        self._worker.submit(key, data)
+
+    def _worked(self, key: str, outcome: bytes | TouchstoneError) -> None:
+        self._loop.call_soon_threadsafe(self._settle, key, outcome)
+
+    def _settle(self, key: str, outcome: bytes | TouchstoneError) -> None:
+        """Keep the reply for sending; refuse what was no instruction."""
+        if isinstance(outcome, bytes):
+            self._inbox.answer(key, outcome)
+            if self._session is not None:
+                self._session.wake()
+            return
+        self._inbox.forget(key)
+        if self._session is not None:
+            self._session.nack(key, outcome.code, outcome.message)
