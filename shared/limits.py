@@ -94,3 +94,6 @@ MAX_DOWNLOADS = 8
 
 MAX_CONFIG_BYTES = 256 * 1024
 """One TOML file that a person wrote."""
+
+MAX_EXPORT_FIELD = 4 * 1024 * 1024
+"""Characters in one CSV field: a quote left open would otherwise swallow the rest of the file."""

@@ -1,0 +1,1 @@
+"""Column mappings that come with the product, one TOML file each."""

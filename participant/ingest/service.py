@@ -1,0 +1,249 @@
+"""Brings an export into the store, all of its good rows or none, and says what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from participant.ingest.convert import Plan, convert, make_plan
+from participant.ingest.mapping import Mapping, load_mapping
+from participant.ingest.readers import RaggedCsv, open_source
+from participant.ingest.rejects import Reject, RejectFile
+from participant.ingest.sources import FileFacts, examine
+from participant.store import Store
+from participant.store.models import ImportedFile
+from participant.store.writer import RecordWriter, Tally
+from shared.domain.schemas import empty_frame
+from shared.domain.vocabulary import Kind
+from shared.errors import BadInput, ConfigError
+
+Progress = Callable[[int, int | None], None]
+"""Told rows read so far, and their (estimated) total."""
+
+MappingLike = Mapping | Path | str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What became of a file's rows.
+
+    Attributes:
+        kind: Which records.
+        rows: Rows read.
+        kept: Different records now stored as the file has them: added, updated or unchanged.
+        added: Records that were new.
+        updated: Records that were stored with other values.
+        unchanged: Records that were stored with the same values.
+        duplicates: Rows followed by another one for the same record in this file.
+        rejected: Rows that were not kept.
+        reasons: Reason code -> rows.
+        rejects_path: The rejects file, if any row was rejected.
+        already_imported: The same file was imported before; nothing was done.
+        ignored: Columns of the file that the mapping does not mention.
+        dry_run: Nothing was stored.
+    """
+
+    kind: Kind
+    rows: int = 0
+    kept: int = 0
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    rejects_path: Path | None = None
+    already_imported: bool = False
+    ignored: tuple[str, ...] = ()
+    dry_run: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return JSON-able fields."""
+        path = str(self.rejects_path) if self.rejects_path else None
+        return {**asdict(self), "rejects_path": path, "ignored": list(self.ignored)}
+
+
+def read_records(
+    path: Path, kind: Kind, mapping: MappingLike = None
+) -> tuple[pl.DataFrame, list[Reject]]:
+    """Read a file into memory without storing it.
+
+    Args:
+        path: CSV, TSV, JSON Lines or Parquet.
+        kind: Which records the file holds.
+        mapping: A mapping, a TOML file, a shipped mapping's name, or None for our own schema.
+
+    Returns:
+        Valid rows in file order and in the canonical schema, and the rows that were rejected.
+
+    Raises:
+        BadInput: the file cannot be used.
+        ConfigError: the mapping cannot be used, or does not fit the file.
+    """
+    chosen = _resolve(mapping, kind)
+    facts = examine(path, chosen.file)
+    try:
+        return _collect(_read(facts, chosen, careful=False), kind)
+    except RaggedCsv:
+        return _collect(_read(facts, chosen, careful=True), kind)
+
+
+def import_file(
+    store: Store,
+    path: Path,
+    kind: Kind,
+    mapping: MappingLike = None,
+    progress: Progress | None = None,
+    *,
+    dry_run: bool = False,
+) -> ImportReport:
+    """Import a file's valid rows; a row that is not valid goes to a rejects file.
+
+    The rows become visible together at the end. When anything fails before, and after
+    ``kill -9``, nothing of the file is in the store; running it again does it all.
+
+    Args:
+        store: The member's store.
+        path: CSV, TSV, JSON Lines or Parquet.
+        kind: Which records the file holds.
+        mapping: A mapping, a TOML file, a shipped mapping's name, or None for our own schema.
+        progress: Called after every batch.
+        dry_run: Read and check everything, store nothing.
+
+    Raises:
+        BadInput: the file cannot be used.
+        ConfigError: the mapping cannot be used, or does not fit the file.
+        StateError: another import is running.
+        StorageError: the disk is full, read-only or broken.
+    """
+    chosen = _resolve(mapping, kind)
+    facts = examine(path, chosen.file)
+    if _imported(store, facts, chosen):
+        return ImportReport(kind, already_imported=True, dry_run=dry_run)
+    tell = progress or (lambda _done, _total: None)
+    try:
+        return _import(_Job(store, facts, chosen, tell, dry_run), careful=False)
+    except RaggedCsv:
+        return _import(_Job(store, facts, chosen, tell, dry_run), careful=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    store: Store
+    facts: FileFacts
+    mapping: Mapping
+    progress: Progress
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    plan: Plan
+    frame: pl.DataFrame
+    rejects: list[Reject]
+    done: int
+
+
+def _read(facts: FileFacts, mapping: Mapping, *, careful: bool) -> Iterator[_Batch]:
+    """Yield the file's batches, converted; refuses a file without rows or one that changes."""
+    done = 0
+    with open_source(facts, mapping.file, careful=careful) as source:
+        plan = make_plan(mapping, source.columns)
+        for raw in source.batches(plan.needed):
+            done += raw.frame.height + len(raw.rejects)
+            frame, rejects = convert(plan, raw.frame, raw.rows)
+            yield _Batch(plan, frame, [*raw.rejects, *rejects], done)
+    if not done:
+        raise BadInput(f"{facts.path.name} has no rows")
+    facts.check_unchanged()
+
+
+def _collect(batches: Iterator[_Batch], kind: Kind) -> tuple[pl.DataFrame, list[Reject]]:
+    frames, rejects = [empty_frame(kind)], []
+    for batch in batches:
+        frames.append(batch.frame)
+        rejects.extend(batch.rejects)
+    return pl.concat(frames), rejects
+
+
+def _import(job: _Job, *, careful: bool) -> ImportReport:
+    store, facts, kind = job.store, job.facts, job.mapping.kind
+    rejects = RejectFile(store.folder / "rejects" / f"{kind}-{facts.sha256[:16]}.jsonl")
+    ignored: tuple[str, ...] = ()
+    rows = 0
+    try:
+        with store.records.writer(kind) as writer:
+            for batch in _read(facts, job.mapping, careful=careful):
+                writer.add(batch.frame)
+                rejects.add(batch.rejects)
+                rows, ignored = batch.done, batch.plan.ignored
+                job.progress(rows, facts.lines or None)
+            report = _report(job, rows, writer.tally, rejects, ignored)
+            if not job.dry_run:
+                rejects.keep()
+                _commit(job, writer, report)
+    finally:
+        rejects.discard()
+    return report
+
+
+def _commit(job: _Job, writer: RecordWriter, report: ImportReport) -> None:
+    """Make rows, import and audit event durable together."""
+    done = ImportedFile(
+        sha256=job.facts.sha256,
+        kind=report.kind,
+        mapping_sha256=job.mapping.digest,
+        rows_kept=report.kept,
+        rows_rejected=report.rejected,
+        at=job.store.clock.now(),
+    )
+    event = {
+        "kind": report.kind,
+        "file_sha256": job.facts.sha256,
+        "mapping_sha256": job.mapping.digest,
+        "added": report.added,
+        "updated": report.updated,
+        "unchanged": report.unchanged,
+        "rejected": report.rejected,
+    }
+    with job.store.database.transaction() as session:
+        writer.commit(session)
+        session.add(done)
+        job.store.audit.append("data.imported", event, session=session)
+
+
+def _report(
+    job: _Job, rows: int, tally: Tally, rejects: RejectFile, ignored: tuple[str, ...]
+) -> ImportReport:
+    return ImportReport(
+        kind=job.mapping.kind,
+        rows=rows,
+        kept=tally.kept,
+        added=tally.added,
+        updated=tally.updated,
+        unchanged=tally.unchanged,
+        duplicates=tally.duplicates,
+        rejected=rejects.count,
+        reasons=dict(rejects.reasons),
+        rejects_path=rejects.path if rejects.count and not job.dry_run else None,
+        ignored=ignored,
+        dry_run=job.dry_run,
+    )
+
+
+def _imported(store: Store, facts: FileFacts, mapping: Mapping) -> bool:
+    key = (facts.sha256, mapping.kind, mapping.digest)
+    with store.database.reading() as session:
+        return session.get(ImportedFile, key) is not None
+
+
+def _resolve(mapping: MappingLike, kind: Kind) -> Mapping:
+    if not isinstance(mapping, Mapping):
+        return load_mapping(mapping, kind)
+    if mapping.kind != kind:
+        raise ConfigError(f"the mapping makes {mapping.kind}, not {kind}")
+    return mapping
