@@ -26,7 +26,7 @@ class Honest:
     share: float
     price: Law
     code_words: float = 0.008
-    jargon: float = 0.35
+    jargon: float = 0.32
     silent: float = 0.4
 
 
@@ -65,13 +65,13 @@ class Mechanism:
 
 
 MECHANISMS: dict[str, Mechanism] = {
-    "overt": Mechanism((0.20, 0.40), 0.58, 0.60, aged=0.35),
-    "deceptive": Mechanism((0.80, 0.15), 0.20, 0.50),
-    "hijacked": Mechanism((0.68, 0.22), 0.10, 0.40, aged=1.0),
-    "hidden_link": Mechanism((0.14, 0.55), 0.30, 0.55),
+    "overt": Mechanism((0.20, 0.40), 0.60, 0.80, aged=0.35),
+    "deceptive": Mechanism((0.80, 0.15), 0.24, 0.72),
+    "hijacked": Mechanism((0.68, 0.22), 0.12, 0.45, aged=1.0),
+    "hidden_link": Mechanism((0.14, 0.55), 0.40, 0.70),
     "commingled": Mechanism((0.93, 0.12), 0.02, 0.10, aged=0.8),
-    "refill": Mechanism((0.58, 0.22), 0.10, 0.50),
-    "component": Mechanism((0.36, 0.35), 0.25, 0.50),
+    "refill": Mechanism((0.58, 0.22), 0.12, 0.70),
+    "component": Mechanism((0.36, 0.35), 0.30, 0.70),
 }
 
 _LUXURY = {"overt": 0.40, "deceptive": 0.40, "hijacked": 0.09, "hidden_link": 0.07,
@@ -92,7 +92,7 @@ MECHANISM_MIX: dict[str, dict[str, float]] = {
     "toys": {"overt": 0.30, "deceptive": 0.50, "hijacked": 0.08, "commingled": 0.12},
 }  # fmt: skip
 
-OBFUSCATION = 0.20
+OBFUSCATION = 0.25
 """Probability that a tactic's listing hides its brand or code word."""
 
 OBFUSCATION_AFTER_DETECTION = 0.40
@@ -104,7 +104,13 @@ HONEST_TYPO = 0.03
 INNOCENT_GLYPH = 0.003
 """Probability that an honest text carries a copied zero-width or foreign character."""
 
-LONE = 0.15
+DECORATED = 0.06
+"""Probability that an honest title is decorated."""
+
+DECORATED_TACTIC = 0.6
+"""Probability that a listing follows the title template of its tactic."""
+
+LONE = 0.10
 """Share of counterfeits that follow no tactic."""
 
 # Account age in days at the first listing: (median, log-scale) of young and of aged accounts.

@@ -18,11 +18,17 @@ _PAYMENTS = {"card": 0.62, "wallet": 0.28, "transfer": 0.10}
 NEW_HONEST = 0.45
 """Probability that an honest listing comes from an account not seen before."""
 
-ACCOUNT_LISTINGS = 5
+ACCOUNT_LISTINGS = 4
 """Mean listings of a crew's account before it is burnt."""
 
-SHARED_PAYEE = 0.5
+SHARED_PAYEE = 0.12
 """Probability that a crew's account is paid through the crew's own payee."""
+
+CREW_WEEKS = (10, 26)
+"""A crew works this long; then another takes its place."""
+
+CREWS_AT_HOME = 2
+"""Crews that have their home at a member at any time."""
 
 
 @dataclass
@@ -92,13 +98,19 @@ class Crew:
 
     Attributes:
         present: members where it sells.
+        weeks: first and last week of its work.
         accounts: member -> its latest account there, aged or young.
     """
 
     crew_id: str
     present: frozenset[str]
+    weeks: tuple[int, int]
     payee: str
     accounts: dict[tuple[str, bool], Seller] = field(default_factory=dict)
+
+    def works(self, member: str, week: int) -> bool:
+        """Tell whether the crew sells at ``member`` in ``week``."""
+        return member in self.present and self.weeks[0] <= week <= self.weeks[1]
 
     def account(self, member: Profile, aged: bool, at: datetime, draws: Draws) -> Seller:
         """Return the crew's account at ``member``, a fresh one if the last is burnt."""
@@ -124,13 +136,22 @@ class Crew:
         )
 
 
-def crews(members: list[Profile], draws: Draws) -> list[Crew]:
-    """Draw the crews: two with a home at each member, most of them active elsewhere too."""
-    found = []
+def crews(members: list[Profile], weeks: int, draws: Draws) -> list[Crew]:
+    """Draw the crews of ``weeks`` weeks; every home always has `CREWS_AT_HOME` at work."""
+    found: list[Crew] = []
     for home in members:
-        for _ in range(2):
-            others = {m.name for m in members if m is not home and draws.chance(0.4)}
-            found.append(
-                Crew(f"C{len(found):03d}", frozenset({home.name} | others), draws.token(8))
-            )
+        for _ in range(CREWS_AT_HOME):
+            first = -draws.randrange(CREW_WEEKS[0])
+            while first < weeks:
+                others = {m.name for m in members if m is not home and draws.chance(0.4)}
+                last = first + draws.randint(*CREW_WEEKS)
+                found.append(
+                    Crew(
+                        crew_id=f"C{len(found):03d}",
+                        present=frozenset({home.name} | others),
+                        weeks=(first, last),
+                        payee=draws.token(8),
+                    )
+                )
+                first = last + 1
     return found

@@ -91,7 +91,7 @@ class Story:
         draws, product = self.draws, self._product()
         tactic = self._tactic(week)
         mechanism = self._mechanism(product, tactic)
-        crew = self._crew(tactic)
+        crew = self._crew(tactic, week)
         seller = crew.account(self.member, draws.chance(MECHANISMS[mechanism].aged), at, draws)
         language = draws.weighted(self.member.languages)
         wording = counterfeit_wording(
@@ -123,7 +123,7 @@ class Story:
         if self.draws.chance(LONE):
             return None
         here = {
-            tactic: 1.0 / (4.0 + week - tactic.stays[self.member.name][0])
+            tactic: 1.0 / (3.0 + week - tactic.stays[self.member.name][0])
             for tactic in self.tactics
             if tactic.active(self.member.name, week) and not self.heat.paused(tactic, week)
         }
@@ -135,9 +135,9 @@ class Story:
             return tactic.mechanism
         return self.draws.weighted(mix)
 
-    def _crew(self, tactic: Tactic | None) -> Crew:
-        """Return a crew present here; a tactic is used by few crews, the same everywhere."""
-        here = [crew for crew in self.crews if self.member.name in crew.present]
+    def _crew(self, tactic: Tactic | None, week: int) -> Crew:
+        """Return a crew at work here; a tactic is used by few crews, the same everywhere."""
+        here = [crew for crew in self.crews if crew.works(self.member.name, week)]
         if tactic is None:
             return self.draws.choice(here)
         order = stream(self.config.seed, "adopters", tactic.tactic_id).sample(

@@ -14,7 +14,7 @@ from simulations.world.laws import MECHANISM_MIX, OBFUSCATION, OBFUSCATION_AFTER
 from simulations.world.profiles import Profile
 from simulations.world.texts import CODE_CONCEPTS, JARGON_CONCEPTS
 
-BIRTHS_PER_WEEK = 0.22
+BIRTHS_PER_WEEK = 0.26
 """Tactics born a week at a member of size 1."""
 
 EARLIEST = -14
@@ -34,6 +34,10 @@ CAUGHT_AFTER = 9
 PAUSE_WEEKS = 2
 """A caught tactic stays away this long, then returns in disguise."""
 
+TEMPLATES = ("★ {} ★", "【{}】", "!! {} !!", "✅ {}", "~ {} ~", "{} >>", "[HQ] {}", "♛ {}",
+             "{} #vip", "✈ {}", "{} | top", "「{}」")  # fmt: skip
+"""Title decorations; honest sellers use each of them now and then."""
+
 ABROAD = ("CN", "HK", "TR", "VN", "LT")
 
 
@@ -44,6 +48,7 @@ class Tactic:
     Attributes:
         code_words: concepts, written in the listing's language.
         jargon: concepts of its typical phrases.
+        template: how it decorates titles, one of `TEMPLATES`.
         mechanism: that most of its listings use.
         price_shift: factor on the mechanism's price law.
         ship_from: country code, or None for the account's own.
@@ -57,6 +62,7 @@ class Tactic:
     born_at: str
     code_words: tuple[str, ...]
     jargon: tuple[str, ...]
+    template: str
     mechanism: str
     price_shift: float
     ship_from: str | None
@@ -134,6 +140,7 @@ def _born(
         born_at=home.name,
         code_words=tuple(draws.some(CODE_CONCEPTS, 2)),
         jargon=tuple(draws.some(JARGON_CONCEPTS, 4)),
+        template=draws.choice(TEMPLATES),
         mechanism=draws.weighted(MECHANISM_MIX[category]),
         price_shift=draws.around(1.0, 0.12),
         ship_from=draws.choice(ABROAD) if draws.chance(0.4) else None,

@@ -58,7 +58,7 @@ def generate(config: WorldConfig) -> World:
     """Tell the whole story of a world; the same ``config`` gives the same world everywhere."""
     people = profiles(config)
     schemes = tactics(config, people)
-    gangs = crews(people, stream(config.seed, "crews"))
+    gangs = crews(people, config.weeks, stream(config.seed, "crews"))
     catalogue = {c: products(c, stream(config.seed, "products", c)) for c in CATEGORIES}
     members = {}
     for profile in people:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from simulations.world.catalogue import Product
 from simulations.world.draws import Draws
 from simulations.world.laws import (
+    DECORATED,
+    DECORATED_TACTIC,
     HONEST,
     HONEST_TYPO,
     INNOCENT_GLYPH,
@@ -15,7 +17,7 @@ from simulations.world.laws import (
     Honest,
 )
 from simulations.world.obfuscation import homoglyph, mistype, obfuscate, zero_width
-from simulations.world.tactics import Tactic
+from simulations.world.tactics import TEMPLATES, Tactic
 from simulations.world.texts import CODE_CONCEPTS, JARGON_CONCEPTS, Lexicon, lexicon
 
 __all__ = ["LONE", "Wording", "counterfeit_wording", "honest_wording"]
@@ -32,12 +34,13 @@ class Wording:
 
 
 def _assemble(
-    lex: Lexicon, title: list[str], phrases: list[str], draws: Draws, **flags: bool
+    lex: Lexicon, title: list[str], phrases: list[str], draws: Draws, template: str, **flags: bool
 ) -> Wording:
     """Join the parts; phrases are shuffled so that their order says nothing."""
     draws.shuffle(phrases)
+    heading = template.format(" ".join(part for part in title if part))
     joint = lex.separator if lex.language == "zh" else ". "
-    return Wording(" ".join(p for p in title if p), joint.join(phrases), **flags)
+    return Wording(heading, joint.join(phrases), **flags)
 
 
 def _title(lex: Lexicon, product: Product, brand: str, draws: Draws, attributes: int) -> list[str]:
@@ -62,7 +65,8 @@ def honest_wording(kind: str, product: Product, language: str, draws: Draws) -> 
     phrases = draws.some(lex.honest, draws.randint(2, 5))
     phrases += [lex.jargon[c] for c in draws.some(JARGON_CONCEPTS, draws.count(law.jargon))]
     code_word = _give_away(kind, law, lex, title, phrases, product, draws)
-    return _assemble(lex, title, phrases, draws, code_word=code_word)
+    template = draws.choice(TEMPLATES) if draws.chance(DECORATED) else "{}"
+    return _assemble(lex, title, phrases, draws, template, code_word=code_word)
 
 
 def _give_away(
@@ -138,7 +142,10 @@ def counterfeit_wording(
         (title if draws.chance(0.5) else phrases).append(code)
     if draws.chance(0.12):
         phrases.append(draws.choice([w for k in ("used", "outlet", "grey") for w in lex.kinds[k]]))
-    return _assemble(lex, title, phrases, draws, code_word=coded, obfuscated=obfuscated)
+    template = tactic.template if tactic and draws.chance(DECORATED_TACTIC) else "{}"
+    return _assemble(
+        lex, title, phrases, draws, template, code_word=coded, obfuscated=obfuscated
+    )
 
 
 def _jargon(lex: Lexicon, tactic: Tactic | None, rate: float, draws: Draws) -> list[str]:
