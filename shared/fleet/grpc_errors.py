@@ -14,7 +14,6 @@ from typing import Any, NoReturn, Protocol
 import grpc
 
 from shared.errors import (
-    AuthError,
     InternalError,
     NetworkError,
     PolicyRefused,
@@ -22,7 +21,7 @@ from shared.errors import (
     TouchstoneError,
     by_code,
 )
-from shared.trust import errors as _trust_errors
+from shared.trust.errors import ConnectionCut, CoordinatorNotTrusted
 
 CODE_KEY = "touchstone-code"
 HINT_KEY = "touchstone-hint-bin"
@@ -72,7 +71,7 @@ async def typed_errors(context: Aborts) -> AsyncIterator[None]:
         await abort_with(context, error)
     except grpc.aio.BaseError:
         raise
-    except Exception:
+    except Exception:  # noqa: BLE001 - a call's last line of defence; asyncio has its own
         _log.exception("unexpected error in a call")
         await abort_with(context, InternalError("the coordinator met an unexpected error"))
 
@@ -122,10 +121,48 @@ def _remote(sent: dict[str, str], text: str) -> TouchstoneError:
 
 
 def _handshake(debug: str, doing: str) -> TouchstoneError | None:
+    """Tell TLS failures apart by BoringSSL's and gRPC's texts; gRPC calls them all UNAVAILABLE."""
+    if "Hostname Verification Check failed" in debug or "is not in peer certificate" in debug:
+        return CoordinatorNotTrusted(
+            f"could not {doing}: the coordinator's certificate is for another address",
+            hint="use the host name that the alliance was founded with",
+        )
+    if "certificate has expired" in debug or "certificate is not yet valid" in debug:
+        return CoordinatorNotTrusted(
+            f"could not {doing}: the coordinator's certificate is out of date",
+            hint="check this machine's clock; then ask the coordinator's operator",
+        )
+    if "CERTIFICATE_VERIFY_FAILED" in debug:
+        return CoordinatorNotTrusted(
+            f"could not {doing}: the machine that answers does not belong to this alliance",
+            hint="check the address; a coordinator of another alliance may be listening there",
+        )
+    if "handshake failed" in debug.lower():
+        return CoordinatorNotTrusted(
+            f"could not {doing}: no secure connection could be agreed",
+            hint="check that the address is a touchstone coordinator's, and the right port",
+        )
+    if "failed to connect" in debug and debug.rstrip().endswith("Socket closed"):
+        return ConnectionCut(
+            f"could not {doing}: the coordinator closed the connection at once",
+            hint="it may be stopping, or it does not accept this certificate",
+        )
     return None
 
 
 def _plain(code: grpc.StatusCode, text: str, doing: str) -> TouchstoneError:
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return TimedOut(f"could not {doing} in time")
-    return NetworkError(f"could not {doing}", detail=text)
+        return TimedOut(f"could not {doing}: no answer in time")
+    if code is grpc.StatusCode.UNAVAILABLE:
+        return NetworkError(
+            f"could not {doing}: the coordinator cannot be reached",
+            hint="check the address, and that touchstone-coordinator serve is running",
+            detail=text,
+        )
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return NetworkError(
+            f"could not {doing}: the machine that answers does not offer this service",
+            hint="check the port: enrolment listens on the port above the members' one",
+            detail=text,
+        )
+    return NetworkError(f"could not {doing}: {code.name.lower().replace('_', ' ')}", detail=text)

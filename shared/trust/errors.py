@@ -35,3 +35,15 @@ class RateLimited(NetworkError):
 
     code = "rate_limited"
     grpc_status = "RESOURCE_EXHAUSTED"
+
+
+class CoordinatorNotTrusted(AuthError):
+    """The machine that answers cannot prove that it is this alliance's coordinator."""
+
+    code = "coordinator_not_trusted"
+
+
+class ConnectionCut(NetworkError):
+    """The peer closed the connection before the first answer; it may not accept who calls."""
+
+    code = "connection_cut"
