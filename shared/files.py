@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from shared.errors import StorageError
@@ -39,6 +41,28 @@ def write_atomic(path: Path, data: bytes | bytearray | memoryview, *, mode: int 
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise storage_error(error, path) from error
+
+
+def write_folder(target: Path, files: Mapping[str, bytes], *, mode: int = 0o700) -> None:
+    """Put ``files`` (name -> content) into the folder ``target``, all of them at once.
+
+    Whatever lay at ``target`` before, whole or left by a crash, is replaced. One writer at a
+    time: callers hold a lock of their own.
+
+    Raises:
+        StorageError: the disk is full, read-only or broken; ``target`` is old, new or absent.
+    """
+    partial = target.with_name(f".{target.name}.part")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(mode=mode, parents=True)
+        for name, content in files.items():
+            write_atomic(partial / name, content)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+        fsync_dir(target.parent)
+    except OSError as error:
+        raise storage_error(error, target) from error
 
 
 def storage_error(error: OSError, path: Path) -> StorageError:

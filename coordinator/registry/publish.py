@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +22,7 @@ from coordinator.registry.models import ReleaseDraft
 from shared.clock import to_unix
 from shared.encoding import digest
 from shared.errors import StateError
-from shared.files import fsync_dir, storage_error, write_atomic
+from shared.files import storage_error, write_folder
 from shared.model.bundle import FILE_NAME, UnverifiedBundle, seal_bundle
 from shared.model.bundle_manifest import BundleManifest, metric_pairs
 from shared.model.layout import feature_space_hash
@@ -68,7 +67,8 @@ def publish(
         manifest = _manifest(database, draft)
         bundle = seal_bundle(manifest, draft.vector, signing_key)
         name = manifest.release_id.hex()
-        _write_folder(folder / name, bundle, draft.transcript.sign(signing_key))
+        transcript = draft.transcript.sign(signing_key)
+        write_folder(folder / name, {FILE_NAME: bundle, TRANSCRIPT_NAME: transcript})
         release = Release(
             release_id=name,
             run_id=draft.run_id.hex(),
@@ -132,21 +132,6 @@ def _record(unit: Unit, release: Release) -> None:
     unit.audit.append("release.published", body)
 
 
-def _write_folder(target: Path, bundle: bytes, transcript: bytes) -> None:
-    """Put both files into ``target`` at once, over what a crash may have left there."""
-    partial = target.with_name(f".{target.name}.part")
-    try:
-        for leftover in (partial, target):
-            shutil.rmtree(leftover, ignore_errors=True)
-        partial.mkdir(mode=0o700)
-        write_atomic(partial / FILE_NAME, bundle)
-        write_atomic(partial / TRANSCRIPT_NAME, transcript)
-        partial.rename(target)
-        fsync_dir(target.parent)
-    except OSError as error:
-        raise storage_error(error, target) from error
-
-
 def _restore(
     folder: Path, release: Release, draft: ReleaseDraft, signing_key: Ed25519PrivateKey
 ) -> None:
@@ -161,7 +146,7 @@ def _restore(
         )
     transcript = draft.transcript.sign(signing_key)
     if _read(folder / FILE_NAME) != bundle or _read(folder / TRANSCRIPT_NAME) != transcript:
-        _write_folder(folder, bundle, transcript)
+        write_folder(folder, {FILE_NAME: bundle, TRANSCRIPT_NAME: transcript})
 
 
 def _read(path: Path) -> bytes | None:

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import grpc
-import structlog
 from alliance.v1 import registry_pb2 as pb
 from alliance.v1 import registry_pb2_grpc
 
-from coordinator.config import CoordinatorConfig
 from coordinator.db import Database
 from coordinator.db.records import Release
+from coordinator.enrolment.files import load_signing_key
 from coordinator.registry.models import PublishedFile
 from coordinator.registry.service import Registry
 from shared.clock import to_unix
-from shared.errors import InternalError, MalformedMessage, TouchstoneError
-from shared.fleet.grpc_errors import abort
-from shared.trust.keys import load_identity_key
+from shared.errors import InternalError, MalformedMessage
+from shared.fleet.grpc_errors import typed_errors
 from shared.trust.peer import Peer, peer_pem
 
 Context = grpc.aio.ServicerContext[Any, Any]
 T = TypeVar("T")
 _ID_BYTES = 16
-_log = structlog.get_logger("registry")
 
 
 class Admits(Protocol):
@@ -45,9 +42,8 @@ def add(
     Raises:
         KeyUnreadable: the signing key is missing, damaged or encrypted otherwise.
     """
-    passphrase = CoordinatorConfig.load(directory).passphrase()
-    key = load_identity_key(directory / "keys" / "signing.key.pem", passphrase)
-    servicer = RegistryServicer(Registry(database, directory, key), gatekeeper)
+    registry = Registry(database, directory, load_signing_key(directory))
+    servicer = RegistryServicer(registry, gatekeeper)
     registry_pb2_grpc.add_RegistryServiceServicer_to_server(servicer, server)
 
 
@@ -116,29 +112,24 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     async def _stream(self, context: Context, file: PublishedFile) -> AsyncIterator[pb.FilePart]:
         yield pb.FilePart(header=pb.FileHeader(total_bytes=file.total_bytes, sha256=file.sha256))
         chunks = file.chunks()
-        while (piece := await self._guarded(context, lambda: next(chunks, None))) is not None:
+        while piece := await self._next(context, chunks):
             yield pb.FilePart(chunk=piece)
 
+    async def _next(self, context: Context, chunks: Iterator[bytes]) -> bytes:
+        async with typed_errors(context):
+            return await asyncio.to_thread(next, chunks, b"")
+        raise InternalError("a refused call went on")
+
     async def _answer(self, context: Context, work: Callable[[], T]) -> T:
-        """Run ``work`` for an authenticated member; refuse everybody else."""
+        """Run ``work`` in a thread for an authenticated member; refuse everybody else."""
 
         def admitted() -> T:
             self._gatekeeper.admit(peer_pem(context.auth_context()))
             return work()
 
-        return await self._guarded(context, admitted)
-
-    async def _guarded(self, context: Context, work: Callable[[], T]) -> T:
-        """Run ``work`` in a thread; its errors end the call with their code."""
-        try:
-            return await asyncio.to_thread(work)
-        except TouchstoneError as error:
-            _log.info("registry call refused", code=error.code, reason=error.message)
-            await abort(context, error)
-        except Exception:  # noqa: BLE001 - a call ends with a status, whatever went wrong
-            _log.exception("registry call failed")
-            await abort(context, InternalError("the coordinator failed to answer"))
-        raise InternalError("abort() returned")
+        async with typed_errors(context):
+            return await asyncio.to_thread(admitted)
+        raise InternalError("a refused call went on")
 
 
 def _id_text(value: bytes) -> str:

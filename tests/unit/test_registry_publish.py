@@ -12,6 +12,7 @@ import pytest
 from coordinator.db import Database
 from coordinator.registry import publish as publish_module
 from coordinator.registry.publish import TRANSCRIPT_NAME, publish
+from shared import files as files_module
 from shared.errors import NotFound, StateError
 from shared.model.bundle import FILE_NAME, UnverifiedBundle, VerifiedBundle
 from shared.model.layout import UnknownModel
@@ -77,10 +78,20 @@ def test_publishing_again_changes_nothing(tmp_path, database):
     assert len(database.read("all", lambda unit: unit.releases.all())) == 1
 
 
-@pytest.mark.parametrize("step", ["write_atomic", "fsync_dir", "_record"])
-def test_a_crash_at_any_step_is_repaired_by_publishing_again(tmp_path, database, step, monkeypatch):
+@pytest.mark.parametrize(
+    ("module", "step"),
+    [
+        (files_module, "write_atomic"),
+        (files_module, "fsync_dir"),
+        (publish_module, "write_folder"),
+        (publish_module, "_record"),
+    ],
+)
+def test_a_crash_at_any_step_is_repaired_by_publishing_again(
+    tmp_path, database, module, step, monkeypatch
+):
     with monkeypatch.context() as patch:
-        patch.setattr(publish_module, step, _crash)
+        patch.setattr(module, step, _crash)
         with pytest.raises(KeyboardInterrupt):
             publish(database, tmp_path, a_draft(), signing_key=KEY)
     assert database.read("all", lambda unit: unit.releases.all()) == []
