@@ -1,0 +1,1 @@
+"""Training at home: data set, network, local update, baseline, calibration."""

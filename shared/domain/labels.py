@@ -105,7 +105,7 @@ def _from_verdicts(verdicts: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
         .then(pl.col("reversed_at"))
         .otherwise(pl.col("decided_at"))
         .alias("labelled_at"),
-    ).cast(dict(LABELS))
+    ).match_to_schema(LABELS)
 
 
 def _from_complaints(complaints: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
@@ -124,5 +124,5 @@ def _from_complaints(complaints: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
             pl.lit("counterfeit").alias("class"),
             "labelled_at",
         )
-        .cast(dict(LABELS))
+        .match_to_schema(LABELS)
     )

@@ -37,9 +37,9 @@ def _steps(labels: NDArray[np.int8], scores: F64) -> tuple[F64, F64]:
     """Return true and false positives at each distinct score, from the highest down."""
     order = np.argsort(-scores, kind="stable")
     ordered = scores[order]
-    last = np.flatnonzero(np.append(np.diff(ordered) != 0, True)) if ordered.size else []
+    last = np.flatnonzero(np.append(np.diff(ordered) != 0, ordered.size > 0))
     hits = np.cumsum(labels[order], dtype=np.float64)[last]
-    return hits, np.asarray(last, dtype=np.float64) + 1 - hits
+    return hits, last + 1 - hits
 
 
 def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:

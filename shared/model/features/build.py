@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from shared.domain.schemas import TIME
+from shared.domain.vocabulary import MAX_IMAGES
 from shared.errors import BadInput
 from shared.model.features.batch import FeatureBatch, Piece, assemble, concatenate
 from shared.model.features.brand import match_brand
@@ -178,7 +179,19 @@ def _listing_pieces(
         for title, folded, brand in zip(titles, folded_titles, frame["brand"], strict=True)
     ]
     pieces.append(category_piece("brand_match", rows, matches, bits))
+    pieces.append(_image_piece(frame["image_hashes"], bits))
     return pieces + signal_pieces(frame["signals"].to_list(), bits)
+
+
+def _image_piece(hashes: pl.Series, bits: int) -> Piece:
+    """Return one token an image: a picture seen with one fake is evidence wherever it returns."""
+    lists = hashes.fill_null([]).list.head(MAX_IMAGES)
+    counts = lists.list.len().to_numpy()
+    rows = np.repeat(np.arange(len(lists), dtype=np.int32), counts)
+    images = lists.explode(empty_as_null=False).to_list()
+    piece = category_piece("image", rows, images, bits)
+    weights = (1 / np.sqrt(np.maximum(counts, 1))).astype(np.float32)[rows]
+    return Piece("image", rows, piece.ids, weights)
 
 
 def _derived_pieces(

@@ -27,6 +27,7 @@ LISTING_DERIVED = (
     "seller_complaints",
     "seller_fake_rate",
     "image_count",
+    "image",
     "brand_match",
 )
 SHOP_DERIVED = ("shop_age_days",)

@@ -1,0 +1,183 @@
+"""A member's labelled records, as features, split once and kept in memory for a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from participant.training.matrix import SubMatrix, to_csr, touched_part
+from participant.training.split import NO_TIME, Split, SplitPolicy, position, split_records
+from shared.domain.labels import derive_labels
+from shared.domain.schemas import TIME, empty_frame
+from shared.model.features.batch import FeatureBatch
+from shared.model.features.build import build_features
+from shared.model.features.history import History
+from shared.model.layout import ModelSpec
+
+Part = Literal["train", "calibration", "holdout"]
+
+HORIZONS_DAYS = (1, 14, 56)
+"""Ages at which a training listing is looked at. Fresh listings have few complaints and old ones
+many; a model that saw only old ones would take a clean record for innocence."""
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Labelled records of one member.
+
+    Attributes:
+        spec: the model whose hashed space the features are in.
+        matrix: float32 CSR [n, spec.rows].
+        labels: int8[n], 1 is counterfeit (or a fraudulent shop).
+        confidence: float32[n], weight of each record in the training loss, in (0, 1].
+        groups: the seller of each record.
+        times: int64[n], seconds since 1970, -1 if unknown.
+        split: which records train, calibrate and judge.
+    """
+
+    spec: ModelSpec
+    matrix: csr_matrix = field(repr=False)
+    labels: NDArray[np.int8] = field(repr=False)
+    confidence: NDArray[np.float32] = field(repr=False)
+    groups: list[str] = field(repr=False)
+    times: NDArray[np.int64] = field(repr=False)
+    split: Split = field(repr=False)
+
+    @classmethod
+    def from_records(
+        cls,
+        kind: Literal["listings", "shops"],
+        frame: pl.DataFrame,
+        *,
+        spec: ModelSpec,
+        as_of: datetime,
+        complaints: pl.DataFrame | None = None,
+        verdicts: pl.DataFrame | None = None,
+        policy: SplitPolicy | None = None,
+    ) -> TrainingSet:
+        """Derive labels and features of a member's canonical records.
+
+        Args:
+            kind: what ``frame`` holds. A shop carries its own label.
+            frame: canonical listings or shops; unlabelled ones are left out.
+            spec: the model.
+            as_of: the moment; labels, complaints and ages are those known then.
+            complaints: canonical complaints about the listings.
+            verdicts: canonical verdicts on the listings.
+            policy: shares of the split.
+        """
+        if kind == "shops":
+            return cls._from_shops(frame, spec, as_of, policy)
+        complaints = empty_frame("complaints") if complaints is None else complaints
+        verdicts = empty_frame("verdicts") if verdicts is None else verdicts
+        labels = derive_labels(frame, complaints, verdicts, as_of)
+        known = frame.join(labels, on="listing_id", how="inner", maintain_order="left")
+        features = build_features(
+            known,
+            "listings",
+            hash_bits=spec.hash_bits,
+            as_of=looked_at(known, as_of),
+            history=History(frame, complaints),
+        )
+        groups = known.select(pl.coalesce("seller_id", "listing_id")).to_series()
+        return cls.from_features(
+            spec,
+            features,
+            known["label"].to_numpy(),
+            confidence=known["confidence"].to_numpy(),
+            groups=groups.to_list(),
+            times=_seconds(known["created_at"]),
+            policy=policy,
+        )
+
+    @classmethod
+    def _from_shops(
+        cls, frame: pl.DataFrame, spec: ModelSpec, as_of: datetime, policy: SplitPolicy | None
+    ) -> TrainingSet:
+        known = frame.filter(pl.col("label").is_not_null())
+        moments = known["updated_at"].fill_null(as_of)
+        features = build_features(known, "shops", hash_bits=spec.hash_bits, as_of=moments)
+        # A shop's age is the strongest honest signal, so judging only the youngest would judge
+        # another population: shops are split by host alone.
+        return cls.from_features(
+            spec, features, known["label"].to_numpy(), groups=known["host"].to_list(), policy=policy
+        )
+
+    @classmethod
+    def from_features(
+        cls,
+        spec: ModelSpec,
+        features: FeatureBatch,
+        labels: NDArray[np.int8],
+        *,
+        groups: list[str],
+        confidence: NDArray[np.float32] | None = None,
+        times: NDArray[np.int64] | None = None,
+        policy: SplitPolicy | None = None,
+    ) -> TrainingSet:
+        """Build a set from features made elsewhere; shapes as in the attributes."""
+        count = features.rows
+        if len(labels) != count or len(groups) != count:
+            raise ValueError("features, labels and groups must be of one length")
+        times = np.full(count, NO_TIME, dtype=np.int64) if times is None else times
+        confidence = np.ones(count, dtype=np.float32) if confidence is None else confidence
+        return cls(
+            spec,
+            to_csr(features, spec.rows),
+            np.asarray(labels, dtype=np.int8),
+            np.asarray(confidence, dtype=np.float32),
+            groups,
+            times,
+            split_records(groups, times, policy),
+        )
+
+    @property
+    def rows(self) -> int:
+        """Labelled records, in all parts and in none."""
+        return int(self.labels.size)
+
+    @property
+    def train_rows(self) -> int:
+        """Records that train: the member's weight in the sum."""
+        return int(self.split.train.size)
+
+    def part(self, name: Part) -> tuple[csr_matrix, NDArray[np.int8]]:
+        """Return features and labels of one part of the split."""
+        index = getattr(self.split, name)
+        return self.matrix[index], self.labels[index]
+
+    def class_counts(self, name: Part) -> tuple[int, int]:
+        """Return the number of negatives and of positives in a part."""
+        labels = self.labels[getattr(self.split, name)]
+        positives = int(labels.sum())
+        return int(labels.size) - positives, positives
+
+    @cached_property
+    def train_part(self) -> SubMatrix:
+        """The training records over the rows of the table that they touch."""
+        return touched_part(self.matrix[self.split.train])
+
+
+def looked_at(listings: pl.DataFrame, as_of: datetime) -> pl.Series:
+    """Return the moment at which each training listing is judged, never after ``as_of``.
+
+    That is one of :data:`HORIZONS_DAYS` after it appeared, chosen by a hash of its id; a listing
+    without a time is judged at ``as_of``.
+    """
+    choices = len(HORIZONS_DAYS)
+    days = [HORIZONS_DAYS[int(position(name) * choices)] for name in listings["listing_id"]]
+    moment = pl.lit(as_of, dtype=TIME)
+    later = pl.col("created_at") + pl.duration(days=pl.lit(pl.Series("days", days)))
+    return listings.select(pl.min_horizontal(later, moment)).to_series()
+
+
+def _seconds(times: pl.Series) -> NDArray[np.int64]:
+    found: NDArray[np.int64] = times.dt.epoch("s").fill_null(int(NO_TIME)).to_numpy()
+    return found.astype(np.int64)
