@@ -10,7 +10,6 @@ import asyncio
 import os
 import secrets
 from collections.abc import Callable
-from importlib.metadata import version
 
 import grpc
 from alliance.v1 import fleet_pb2 as pb
@@ -34,6 +33,7 @@ class Connection:
         credentials: this member's certificate and key, and the alliance's CA.
         handler: the installed application; called in one worker thread.
         timing: time limits and pauses.
+        software: name and version to tell the coordinator.
         on_state: told ``connected``, ``lost`` or ``stopped``, with a text for people.
     """
 
@@ -44,18 +44,26 @@ class Connection:
         handler: Handler,
         *,
         timing: Timing | None = None,
+        software: str = "touchstone",
         on_state: Callable[[str, str], None] = lambda _state, _text: None,
     ) -> None:
         self._target = target
         self._credentials = credentials
         self._handler = handler
         self._timing = timing or Timing()
+        self._software = software
         self._on_state = on_state
         self._inbox = Inbox()
         self._node_session = os.urandom(SESSION_BYTES)
         self._session: Session | None = None
         self._stopping = asyncio.Event()
         self._failures = 0
+        self._busy = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether the worker was left in the middle of an instruction when the node stopped."""
+        return self._busy
 
     def stop(self) -> None:
         """Leave as soon as possible; call it on the event loop."""
@@ -76,7 +84,7 @@ class Connection:
             while not self._stopping.is_set():
                 await self._once()
         finally:
-            await asyncio.to_thread(self._worker.stop, self._timing.stop_s)
+            self._busy = not await asyncio.to_thread(self._worker.stop, self._timing.stop_s)
             self._on_state("stopped", "the node has stopped")
 
     async def _once(self) -> None:
@@ -113,7 +121,7 @@ class Connection:
         session = Session(call, self._inbox, self._accept, self._timing)
         hello = pb.Hello(
             protocol=PROTOCOL,
-            software=version("touchstone"),
+            software=self._software,
             node_session=self._node_session,
             holding=self._inbox.held(),
         )

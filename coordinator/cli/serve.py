@@ -1,0 +1,31 @@
+"""`serve`: the coordinator's long-lived process."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import typer
+
+from shared.console import say
+from shared.logs import log_to
+
+DirOption = typer.Option(
+    ..., "--dir", envvar="TOUCHSTONE_DIR", help="The coordinator's state folder."
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command."""
+    app.command("serve")(serve)
+
+
+def serve(folder: Path = DirOption) -> None:
+    """Serve the alliance until stopped (SIGTERM or Ctrl-C); the log is DIR/coordinator.log."""
+    # Flower takes most of a second to import; the other commands should not wait for it.
+    from coordinator import serving
+    from coordinator.rounds.supervisor import Supervisor
+
+    log_to(folder / "coordinator.log")
+    asyncio.run(serving.serve(folder, Supervisor, ready=say))
+    say("stopped")

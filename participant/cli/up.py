@@ -1,0 +1,34 @@
+"""`up`: the member's long-lived node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from shared.console import say
+
+if TYPE_CHECKING:
+    from participant.node.daemon import App
+
+DirOption = typer.Option(..., "--dir", envvar="TOUCHSTONE_DIR", help="The node's state folder.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command."""
+    app.command("up")(up)
+
+
+def up(folder: Path = DirOption) -> None:
+    """Keep this member's node connected until stopped (SIGTERM or Ctrl-C); logs to DIR/node.log."""
+    from participant.node import daemon  # imports Flower, which other commands need not wait for
+
+    daemon.up(folder, _installed_app, tell=say)
+
+
+def _installed_app() -> App:
+    """Return the one application this node ever runs."""
+    from participant.app import app
+
+    return app
