@@ -6,7 +6,8 @@ Files of ``runs/<run_id>/``, each replaced atomically:
 - ``model-NNNNN.f32``: the model after round NNNNN, raw little-endian float32;
 - ``checkpoint.bin``: the last round summed, the last round released, burnt rounds in a row;
 - ``session.bin``: the set-up of the open session (its messages, nothing secret of a member);
-- ``round.bin``: slot and T2 of the open round, then accumulator and bitmap, then every answer;
+- ``round.bin``: slot and T2 of the open round, then the bitmap, then every answer;
+- ``sum.bin``: the accumulator of the open round, written before the bitmap is;
 - ``transcript/NNNNN.bin``: one record for every released round.
 """
 
@@ -104,10 +105,9 @@ class Journal:
         data = np.ascontiguousarray(model, dtype="<f4").tobytes()
         write_atomic(self.folder / f"model-{trained:05}.f32", data, mode=0o600)
 
-    def save_session(self, number: int, setup: bytes) -> None:
+    def save_session(self, setup: bytes) -> None:
         """Persist a session's set-up before its first round."""
         write_atomic(self.folder / "session.bin", setup, mode=0o600)
-        self._advance(replace(self.checkpoint(), session=number))
 
     def session(self) -> bytes | None:
         """Return the open session's set-up, or None."""
@@ -126,13 +126,19 @@ class Journal:
         """Persist the open round's state before acting on it."""
         write_atomic(self.folder / "round.bin", state, mode=0o600)
 
-    def round(self) -> bytes | None:
-        """Return the open round's state, or None."""
-        return self._read("round.bin")
+    def save_sum(self, accumulator: memoryview) -> None:
+        """Persist the sum of the masked vectors, before the round's bitmap."""
+        write_atomic(self.folder / "sum.bin", accumulator, mode=0o600)
+
+    def round(self) -> tuple[bytes, bytes] | None:
+        """Return the open round's state and accumulator, or None."""
+        state = self._read("round.bin")
+        return None if state is None else (state, self._read("sum.bin") or b"")
 
     def clear_round(self) -> None:
         """Forget the open round: its slot is abandoned or its result is in a checkpoint."""
-        (self.folder / "round.bin").unlink(missing_ok=True)
+        for name in ("round.bin", "sum.bin"):
+            (self.folder / name).unlink(missing_ok=True)
 
     def finish_round(self, number: int, model: NDArray[np.float32], record: bytes) -> None:
         """Persist a summed round: transcript record, next model, then the checkpoint."""

@@ -1,0 +1,209 @@
+"""One round: masked vectors in, survivors fixed, shares back, sum out.
+
+The order of writing and acting is the protocol's promise (docs: the secure sum, Resume): nothing
+is sent that a restarted coordinator would not know it had sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coordinator.rounds.book import Attempt, RunBook
+from coordinator.rounds.courier import Courier, Reply
+from coordinator.rounds.errors import RoundBurnt, TooFewNow
+from coordinator.rounds.journal import Journal
+from coordinator.rounds.setup import Session
+from shared.errors import TouchstoneError
+from shared.fleet.exchange import MASKED, OK, RELEASE, UNMASK, Instruction
+from shared.secagg import RoundSum
+from shared.secagg.errors import InconsistentDealer, SumRejected, TooFew
+from shared.trust.manifest import RunManifest
+from shared.trust.session import round_config, round_layout
+
+UNMASK_PATIENCE = 10
+"""Times ``unmask_s`` that released members are asked again before the round is burnt."""
+
+SESSIONLESS = ("secagg_slot_closed", "no_session")
+"""Failure codes of a member that needs a new session before it can take part again."""
+
+
+class RoundExchange:
+    """Runs one round of one session.
+
+    Args:
+        courier: the way to the members.
+        journal: written before every act.
+        book: what the operator sees.
+        manifest: the run's.
+        session: the open session.
+    """
+
+    def __init__(
+        self,
+        courier: Courier,
+        journal: Journal,
+        book: RunBook,
+        manifest: RunManifest,
+        session: Session,
+    ) -> None:
+        self._courier = courier
+        self._journal = journal
+        self._book = book
+        self._manifest = manifest
+        self._session = session
+        self.sessionless: set[int] = set()
+
+    def run(
+        self, attempt: Attempt, participants: Iterable[int], model: NDArray[np.float32]
+    ) -> RoundSum:
+        """Open a slot for ``participants`` and bring the round to its sum.
+
+        Raises:
+            TooFewNow: too few uploaded; the slot is abandoned, the round may be tried again.
+            RoundBurnt: shares were given, but no sum came of them.
+        """
+        core, number = self._session.core, attempt.round
+        chosen = sorted(participants)
+        request = core.open_round(
+            number,
+            chosen,
+            hashlib.sha256(model.tobytes()).digest(),
+            round_config(self._manifest, number),
+            round_layout(self._manifest, number).words,
+        )
+        self._journal.save_round(core.dump_round())
+        up = self._collect_masked(attempt, request, chosen, model)
+        try:
+            survivors = core.close_masked()
+        except TooFew as error:
+            core.abandon_slot()
+            self._journal.clear_round()
+            raise TooFewNow(error.message) from error
+        self._journal.save_sum(core.accumulator())
+        self._journal.save_round(core.dump_round())
+        self._book.change_attempt(
+            attempt,
+            state="unmasking",
+            survivors=tuple(survivors),
+            bytes_up=up,
+            bytes_down=len(chosen) * (model.nbytes + len(request)),
+        )
+        return self.unmask(survivors)
+
+    def _collect_masked(
+        self, attempt: Attempt, request: bytes, chosen: list[int], model: NDArray[np.float32]
+    ) -> int:
+        times = self._manifest.timeouts
+        received = 0
+        for index, reply in self._ask(
+            MASKED,
+            Instruction(payload=request, model=model),
+            chosen,
+            timeout=times.mask_s,
+            away_s=times.upload_stall_s,
+            group=str(attempt.round),
+        ):
+            vector = reply.answer.vector
+            if reply.answer.status != OK or vector is None:
+                self._lost(index, "masked", reply.answer.code)
+                continue
+            try:
+                self._session.core.on_masked(index, reply.answer.payload, vector)
+                received += vector.nbytes + len(reply.answer.payload)
+            except TouchstoneError as error:
+                self._lost(index, "masked", error.code)
+        return received
+
+    def unmask(self, survivors: Iterable[int]) -> RoundSum:
+        """Ask for shares until the sum can be opened; also how a restarted round goes on.
+
+        Raises:
+            RoundBurnt: too few answered in time, a dealer cheated, or the sum is impossible.
+        """
+        core, alive = self._session.core, sorted(survivors)
+        deadline = time.monotonic() + UNMASK_PATIENCE * self._manifest.timeouts.unmask_s
+        while not core.can_finish:
+            if time.monotonic() > deadline:
+                raise RoundBurnt("too few members answered the unmask request in time")
+            if not core.needs_release or not core.can_release:
+                self._unmask_step(
+                    UNMASK, core.unmask_request(), alive, core.on_unmask, self._unmask_done
+                )
+            if core.needs_release and core.can_release:
+                self._unmask_step(
+                    RELEASE,
+                    core.release_request(),
+                    alive,
+                    core.on_release,
+                    lambda: core.can_finish,
+                )
+        try:
+            return core.finish_round()
+        except (InconsistentDealer, SumRejected) as error:
+            self._book.event("round.rejected", code=error.code, culprit=error.culprit)
+            raise RoundBurnt(error.message) from error
+
+    def _unmask_done(self) -> bool:
+        core = self._session.core
+        return core.can_release if core.needs_release else core.can_finish
+
+    def _unmask_step(
+        self,
+        action: str,
+        request: bytes,
+        alive: list[int],
+        accept: Callable[[int, bytes], None],
+        done: Callable[[], bool],
+    ) -> None:
+        timeout = self._manifest.timeouts.unmask_s
+        asked = time.monotonic()
+        replies = self._ask(
+            action, Instruction(payload=request), alive, timeout=timeout, enough=done
+        )
+        for index, reply in replies:
+            if reply.answer.status != OK:
+                self._lost(index, action, reply.answer.code)
+                continue
+            try:
+                accept(index, reply.answer.payload)
+            except TouchstoneError as error:
+                self._lost(index, action, error.code)
+                continue
+            self._journal.save_round(self._session.core.dump_round())
+        if not done():
+            # Everyone has answered, yet not enough: do not ask again in a tight loop.
+            self._courier.pause(max(0.0, 1.0 - (time.monotonic() - asked)))
+
+    def _ask(
+        self,
+        action: str,
+        instruction: Instruction,
+        members: Iterable[int],
+        *,
+        timeout: float,
+        away_s: float | None = None,
+        group: str = "",
+        enough: Callable[[], bool] = lambda: False,
+    ) -> Iterable[tuple[int, Reply]]:
+        nodes = self._session.nodes
+        index_of = {nodes[index]: index for index in members if index in nodes}
+        replies = self._courier.ask(
+            action,
+            dict.fromkeys(index_of, instruction),
+            timeout=timeout,
+            away_s=away_s,
+            group=group,
+            enough=enough,
+        )
+        for reply in replies:
+            yield index_of[reply.node_id], reply
+
+    def _lost(self, index: int, step: str, code: str) -> None:
+        if code in SESSIONLESS:
+            self.sessionless.add(index)
+        self._book.event("round.member_lost", member=index, step=step, code=code)

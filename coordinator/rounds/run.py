@@ -1,0 +1,205 @@
+"""A run from its first session to its release; resumes where a killed coordinator left it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from coordinator.db.records import RunState
+from coordinator.registry.models import ReleaseDraft
+from coordinator.registry.publish import publish
+from coordinator.rounds.book import Attempt
+from coordinator.rounds.context import RunContext
+from coordinator.rounds.errors import RoundBurnt, RunAborted, RunFailed, RunStopped, TooFewNow
+from coordinator.rounds.evaluation import alliance_metrics
+from coordinator.rounds.journal import Journal
+from coordinator.rounds.record import burnt_record, summed_record
+from coordinator.rounds.round import RoundExchange
+from coordinator.rounds.sessions import MAX_BACK_OFF_S, SessionKeeper
+from coordinator.rounds.setup import Session
+from shared.errors import StateError
+from shared.fleet.exchange import ENDED, Instruction
+from shared.secagg import RoundSum, check_sum
+from shared.secagg.errors import SumRejected
+from shared.trust.round_record import RoundRecord
+from shared.trust.session import round_layout
+from shared.trust.transcript import Transcript
+
+ENDED_TTL_S = 24 * 3600.0
+"""How long members that are away are still told that the run has ended."""
+
+
+class RunDriver:
+    """Drives one run on one grid to exactly one terminal state."""
+
+    def __init__(self, context: RunContext) -> None:
+        self._run = context
+        self._sessions = SessionKeeper(context)
+
+    def execute(self) -> None:
+        """Bring the run to its terminal state.
+
+        Returns early, without one, only when the process is shutting down.
+        """
+        release_id = b""
+        try:
+            self._train()
+            release_id = self._release()
+        except RunStopped:
+            return
+        except RunAborted:
+            pass  # the operator's command has written the state
+        except RunFailed as error:
+            self._run.book.advance(RunState.FAILED, error.reason, error.message)
+        else:
+            self._run.book.advance(RunState.COMPLETED)
+        self._tell_end(release_id)
+
+    # -- training ---------------------------------------------------------------------------
+
+    def _train(self) -> None:
+        run = self._run
+        if not run.journal.begun:
+            Journal.create(run.journal.folder, run.signed_manifest, run.settings.first_model())
+        if run.book.run().state is RunState.RELEASING:
+            return
+        run.book.advance(RunState.SETUP)
+        self._resume()
+        while (number := run.journal.checkpoint().round + 1) <= run.manifest.rounds:
+            self._one_round(number)
+        if run.journal.checkpoint().trained == 0:
+            raise RunFailed("nothing_trained", "no round of the run could be summed")
+
+    def _one_round(self, number: int) -> None:
+        """Bring one round number to its end, summed or burnt, however many tries it takes."""
+        pause = 1.0
+        while True:
+            session = self._sessions.usable(number)
+            self._run.book.advance(RunState.RUNNING)
+            if self._attempt(session, number):
+                return
+            self._run.courier.pause(pause)
+            pause = min(MAX_BACK_OFF_S, 2 * pause)
+
+    def _attempt(self, session: Session, number: int) -> bool:
+        """Try a round once; false when too few members took part."""
+        here = self._run.courier.reachable()
+        chosen = sorted(index for index in session.confirmed if session.nodes[index] in here)
+        if len(chosen) < self._run.manifest.secure_sum.n_min:
+            return False
+        attempt = self._run.book.next_attempt(number)
+        self._run.book.open_attempt(
+            attempt,
+            session=session.core.terms.session_id.hex(),
+            listed=session.core.terms.indices,
+            participants=tuple(chosen),
+        )
+        exchange = self._exchange(session)
+        try:
+            result = exchange.run(attempt, chosen, self._run.model())
+        except TooFewNow:
+            self._run.book.close_attempt(attempt, "abandoned")
+            return False
+        except RoundBurnt as error:
+            self._burn(session, attempt, error)
+            return True
+        finally:
+            session.confirmed -= exchange.sessionless
+        self._finish(session, attempt, result)
+        return True
+
+    def _exchange(self, session: Session) -> RoundExchange:
+        run = self._run
+        return RoundExchange(run.courier, run.journal, run.book, run.manifest, session)
+
+    def _finish(self, session: Session, attempt: Attempt, result: RoundSum) -> None:
+        """Check the sum, apply it, and make the next model durable."""
+        run = self._run
+        layout = round_layout(run.manifest, result.round)
+        quantiser = session.core.terms.quantiser
+        try:
+            opened = check_sum(result.vector, layout, len(result.survivors), quantiser)
+        except SumRejected as error:
+            run.book.event("round.rejected", code=error.code)
+            self._burn(session, attempt, RoundBurnt(error.message))
+            return
+        model = run.model()
+        following = (model + opened.mean).astype(np.float32)
+        record = summed_record(result, attempt, model, following)
+        run.journal.finish_round(result.round, following, record.encode())
+        session.core.abandon_slot()
+        run.book.close_attempt(attempt, "summed", alliance_metrics(opened))
+
+    def _burn(self, session: Session, attempt: Attempt, error: RoundBurnt) -> None:
+        run = self._run
+        record = burnt_record(session.core, attempt, run.model())
+        run.journal.burn_round(attempt.round, record.encode())
+        run.book.close_attempt(attempt, "burnt")
+        self._sessions.drop()
+        if run.journal.checkpoint().burnt_in_a_row >= 2:
+            raise RunFailed(
+                "burnt_twice",
+                f"two rounds in a row gave no usable sum: {error.message}",
+                hint="run again with half of the members to find out whose vectors are wrong",
+            )
+
+    # -- resume -----------------------------------------------------------------------------
+
+    def _resume(self) -> None:
+        """Finish or abandon the round that a killed coordinator left open."""
+        run, attempt = self._run, self._run.book.last_attempt()
+        done = run.journal.checkpoint().round
+        session = self._sessions.resume()
+        survivors = session.core.open_survivors if session else ()
+        if session and survivors and attempt and attempt.round == done + 1:
+            run.book.event("run.resumed", round=attempt.round, step="unmask")
+            run.book.advance(RunState.RUNNING)
+            self._finish_left_over(session, attempt, survivors)
+            return
+        run.journal.clear_round()
+        if attempt is not None:
+            run.book.event("run.resumed", round=attempt.round, step="mask")
+            run.book.close_attempt(attempt, "summed" if attempt.round <= done else "abandoned")
+
+    def _finish_left_over(
+        self, session: Session, attempt: Attempt, survivors: tuple[int, ...]
+    ) -> None:
+        try:
+            result = self._exchange(session).unmask(survivors)
+        except RoundBurnt as error:
+            self._burn(session, attempt, error)
+        else:
+            self._finish(session, attempt, result)
+
+    # -- release ----------------------------------------------------------------------------
+
+    def _release(self) -> bytes:
+        run = self._run
+        run.book.advance(RunState.RELEASING)
+        self._sessions.drop()
+        draft = ReleaseDraft(
+            run_id=run.manifest.run_id,
+            run_manifest_hash=run.verified.hash,
+            kind=run.manifest.kind,
+            spec=run.spec,
+            vector=run.model(),
+            transcript=self._transcript(),
+            metrics=run.book.metrics(),
+        )
+        try:
+            return publish(run.database, run.directory, draft, signing_key=run.key)
+        except StateError as error:
+            raise RunFailed("release", error.message) from error
+
+    def _transcript(self) -> Transcript:
+        transcript = Transcript.start(self._run.manifest.run_id, self._run.verified.hash)
+        for record in self._run.journal.transcript():
+            transcript = transcript.append(RoundRecord.decode(record))
+        return transcript
+
+    def _tell_end(self, release_id: bytes) -> None:
+        """Tell every listed member that the run is over, also those that come back later."""
+        self._sessions.drop()
+        run = self._run
+        note = Instruction(run_id=run.manifest.run_id, release_id=release_id)
+        nodes = run.listed() if run.courier.sees_absence else run.courier.reachable()
+        run.courier.tell(ENDED, dict.fromkeys(sorted(nodes), note), ttl=ENDED_TTL_S)

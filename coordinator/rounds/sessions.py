@@ -1,0 +1,150 @@
+"""Keeps a session open that has a free slot and everyone in it who can take part."""
+
+from __future__ import annotations
+
+import secrets
+
+from coordinator.rounds.context import RunContext
+from coordinator.rounds.errors import RunFailed, TooFewNow
+from coordinator.rounds.setup import Refusals, Session, SessionSetup
+from shared.secagg import Coordinator, SetupOutcome
+from shared.secagg.errors import TooFew
+from shared.trust.session import session_terms
+
+MAX_BACK_OFF_S = 60.0
+MAX_PATIENCE_ROUNDS = 64
+_GREETING_POLL_S = 0.25
+
+
+class SessionKeeper:
+    """Opens, renews and drops the sessions of one run."""
+
+    def __init__(self, context: RunContext) -> None:
+        self._run = context
+        self._refusals = Refusals()
+        self._session: Session | None = None
+        # A member that could not be set up is waited for in fewer and fewer rounds.
+        self._retry_round: dict[int, int] = {}
+        self._patience: dict[int, int] = {}
+
+    def usable(self, number: int) -> Session:
+        """Return a session for round ``number``, set up anew if somebody waits to get in.
+
+        Raises:
+            RunFailed: so many members refused that the run can never reach its cohort.
+        """
+        pause = 1.0
+        while True:
+            self._run.check_stop()
+            if self._session is not None and self._session.core.slots_left:
+                if not self._waiting(number) or not self._renew(number):
+                    return self._session
+            elif self._renew(number):
+                return self._session
+            self._run.courier.pause(pause)
+            pause = min(MAX_BACK_OFF_S, 2 * pause)
+
+    def _renew(self, number: int) -> bool:
+        """Try to set up a session; without enough members the former one stays open."""
+        self._await_members()
+        asked = self._askable()
+        if len(asked) < self._run.manifest.secure_sum.n_min:
+            return False
+        try:
+            self._open(number, sorted(asked))
+        except (TooFew, TooFewNow) as error:
+            self._run.book.event("session.too_few", code=error.code)
+            return False
+        return True
+
+    def _open(self, number: int, asked: list[int]) -> None:
+        run = self._run
+        ordinal = run.journal.checkpoint().session + 1
+        run.journal.count_session(ordinal)
+        terms = session_terms(run.verified, secrets.token_bytes(16), ordinal)
+        core = Coordinator.begin(terms=terms, signing_key=run.key)
+        self.drop()  # members that answer close the former session for good
+        self._refusals.by_policy.clear()
+        setup = SessionSetup(
+            run.courier, run.book, run.signed_manifest, run.manifest.timeouts.setup_s
+        )
+        try:
+            session, outcome = setup.run(core, asked, self._refusals)
+        finally:
+            self._check_refusals()
+        self._exclude(outcome)
+        run.journal.save_session(core.dump_setup())
+        self._session = session
+        self._be_patient(number, frozenset(asked) - session.confirmed)
+        run.book.event("session.opened", ordinal=ordinal, members=sorted(session.confirmed))
+
+    def _exclude(self, outcome: SetupOutcome) -> None:
+        self._refusals.excluded |= set(outcome.excluded)
+        if not outcome.usable:
+            self._run.book.event("session.complaints", excluded=list(outcome.excluded))
+            raise TooFewNow("members complained about each other's boxes")
+
+    def _check_refusals(self) -> None:
+        refused = set(self._refusals.by_policy)
+        possible = len(self._run.listed() - refused - self._refusals.excluded)
+        needed = self._run.manifest.secure_sum.n_min
+        if possible < needed:
+            raise RunFailed(
+                "too_few_members",
+                f"{len(refused)} members refused the run; {needed} are needed, {possible} are left",
+                hint="`run show` lists the reason codes",
+            )
+
+    # -- who is there -----------------------------------------------------------------------
+
+    def _askable(self) -> frozenset[int]:
+        here = self._run.courier.reachable()
+        if not self._run.courier.sees_absence:
+            return here
+        return (here & self._run.listed()) - self._refusals.excluded
+
+    def _waiting(self, number: int) -> bool:
+        """Tell whether a listed member is here, not in the session, and due for another try."""
+        if self._session is None or not self._run.courier.sees_absence:
+            return False
+        outside = self._askable() - self._session.confirmed - set(self._refusals.by_policy)
+        return any(self._retry_round.get(index, 0) <= number for index in outside)
+
+    def _be_patient(self, number: int, missing: frozenset[int]) -> None:
+        for index in missing:
+            wait = min(MAX_PATIENCE_ROUNDS, 2 * self._patience.get(index, 0) or 1)
+            self._patience[index] = wait
+            self._retry_round[index] = number + wait
+
+    def _await_members(self) -> None:
+        """Give listed members a moment to connect before the run's first session."""
+        run = self._run
+        if run.journal.checkpoint().session or not run.courier.sees_absence:
+            return
+        waited = 0.0
+        while waited < run.manifest.timeouts.setup_s and not run.listed() <= self._askable():
+            run.courier.pause(_GREETING_POLL_S)
+            waited += _GREETING_POLL_S
+
+    # -- end and resume ---------------------------------------------------------------------
+
+    def drop(self) -> None:
+        """Close the open session, if any."""
+        self._session = None
+        self._run.journal.close_session()
+
+    def resume(self) -> Session | None:
+        """Take up the session that a killed coordinator left open, with its open round.
+
+        Only where node ids are roster indices; elsewhere a restarted run opens a new session.
+        """
+        setup = self._run.journal.session()
+        if setup is None or not self._run.courier.sees_absence:
+            return None
+        state, accumulator = self._run.journal.round() or (b"", b"")
+        core = Coordinator.load(
+            signing_key=self._run.key, setup=setup, round_state=state, accumulator=accumulator
+        )
+        confirmed = frozenset(core.confirmed)
+        self._session = Session(core, {index: index for index in confirmed}, confirmed)
+        return self._session
