@@ -15,8 +15,8 @@ from simulations.world.texts import lexicon
 REVIEWED = 0.93
 """Share of listings that anybody ever decides on."""
 
-WRONG = {False: 0.007, True: 0.017}
-"""Probability of a wrong accusation, of a plain offer and of a hard negative: 1.2 % overall."""
+WRONG = {False: 0.006, True: 0.015}
+"""Probability of a wrong accusation, of a plain offer and of a hard negative: 1 % overall."""
 
 REVERSED = {False: 0.12, True: 0.008}
 """Probability that an accusation is reversed, when it was wrong and when it was right."""

@@ -104,13 +104,13 @@ HONEST_TYPO = 0.03
 INNOCENT_GLYPH = 0.003
 """Probability that an honest text carries a copied zero-width or foreign character."""
 
-DECORATED = 0.06
+DECORATED = 0.05
 """Probability that an honest title is decorated."""
 
-DECORATED_TACTIC = 0.6
+DECORATED_TACTIC = 0.7
 """Probability that a listing follows the title template of its tactic."""
 
-LONE = 0.10
+LONE = 0.08
 """Share of counterfeits that follow no tactic."""
 
 # Account age in days at the first listing: (median, log-scale) of young and of aged accounts.

@@ -123,7 +123,7 @@ class Story:
         if self.draws.chance(LONE):
             return None
         here = {
-            tactic: 1.0 / (3.0 + week - tactic.stays[self.member.name][0])
+            tactic: 1.0 / (2.0 + week - tactic.stays[self.member.name][0])
             for tactic in self.tactics
             if tactic.active(self.member.name, week) and not self.heat.paused(tactic, week)
         }

@@ -14,7 +14,7 @@ from simulations.world.laws import MECHANISM_MIX, OBFUSCATION, OBFUSCATION_AFTER
 from simulations.world.profiles import Profile
 from simulations.world.texts import CODE_CONCEPTS, JARGON_CONCEPTS
 
-BIRTHS_PER_WEEK = 0.26
+BIRTHS_PER_WEEK = 0.30
 """Tactics born a week at a member of size 1."""
 
 EARLIEST = -14
