@@ -56,7 +56,7 @@ class Timing:
     """Between two looks at whether a connected member is still admitted."""
     backoff_first_s: float = 0.25
     """Upper bound of the first pause before connecting again; it doubles from try to try."""
-    backoff_max_s: float = 30.0
+    backoff_max_s: float = 15.0
     """Upper bound of any pause before connecting again."""
     stop_s: float = 5.0
     """Left to the instruction in progress when a node is told to stop."""

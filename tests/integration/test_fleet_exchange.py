@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from flwr.app import Message
 
-from tests.support.fleet import Fleet, content
+from shared.errors import MemberRevoked, PolicyRefused
+from shared.fleet.errors import IdentityInUse
+from shared.fleet.messages import ERROR_HANDLER
+from tests.support.fleet import Fleet, echo, instruct, wait_until
 
 MB = 1024 * 1024
 
@@ -18,10 +23,6 @@ def fleet() -> Iterator[Fleet]:
     fleet = Fleet(5)
     yield fleet
     fleet.close()
-
-
-def instruct(fleet: Fleet, index: int, values: int = 4, note: str = "", ttl: float = 30) -> Message:
-    return fleet.grid.create_message(content(values, note), "train.step", index, "1", ttl)
 
 
 def test_five_members_exchange_eight_megabytes(fleet: Fleet) -> None:
@@ -39,8 +40,121 @@ def test_five_members_exchange_eight_megabytes(fleet: Fleet) -> None:
         assert np.array_equal(vector, np.arange(values, dtype=np.float32))
 
 
-def test_each_reply_is_pulled_once(fleet: Fleet) -> None:
-    fleet.node(1)
-    keys = fleet.grid.push_messages([instruct(fleet, 1)])
-    assert len(fleet.grid.pull_messages(keys, 10)) == 1
-    assert fleet.grid.pull_messages(keys) == []
+def test_a_node_works_on_one_instruction_at_a_time_in_order(fleet: Fleet) -> None:
+    seen: list[str] = []
+    inside = threading.Semaphore(1)
+
+    def handler(message: Message) -> Message:
+        assert inside.acquire(blocking=False)
+        time.sleep(0.01)
+        seen.append(message.content["note"]["note"])
+        inside.release()
+        return echo(message)
+
+    fleet.node(1, handler)
+    notes = [str(n) for n in range(8)]
+    replies = fleet.grid.send_and_receive([instruct(fleet, 1, note=n) for n in notes], timeout=10)
+    assert seen == notes
+    assert not any(r.has_error() for r in replies)
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (ValueError("a listing: buy cheap watches"), "failed: ValueError"),
+        (PolicyRefused("budget_spent", "the budget is spent"), "policy_refused: the budget is sp"),
+    ],
+)
+def test_a_failing_application_is_an_error_reply_without_content(
+    fleet: Fleet, failure: Exception, reason: str
+) -> None:
+    def handler(_message: Message) -> Message:
+        raise failure
+
+    node = fleet.node(1, handler)
+    (reply,) = fleet.grid.send_and_receive([instruct(fleet, 1)], timeout=10)
+    assert reply.error.code == ERROR_HANDLER
+    assert reply.error.reason.startswith(reason)
+    assert "watches" not in reply.error.reason
+    assert not node.future.done()
+
+
+def test_an_application_that_returns_no_reply_is_an_error_reply(fleet: Fleet) -> None:
+    fleet.node(1, lambda _message: None)  # type: ignore[arg-type, return-value]
+    (reply,) = fleet.grid.send_and_receive([instruct(fleet, 1)], timeout=10)
+    assert reply.error.code == ERROR_HANDLER
+
+
+def test_a_member_that_is_away_gets_its_message_when_it_comes(fleet: Fleet) -> None:
+    keys = fleet.grid.push_messages([instruct(fleet, 2, note="later")])
+    assert fleet.grid.pull_messages(keys, 0.1) == []
+    fleet.node(2)
+    (reply,) = fleet.grid.pull_messages(keys, 10)
+    assert reply.content["note"]["note"] == "later"
+
+
+def test_a_newer_stream_of_a_member_replaces_the_older(fleet: Fleet) -> None:
+    first = fleet.node(1)
+    fleet.wait_connected(1)
+    second = fleet.node(1)
+    with pytest.raises(IdentityInUse):
+        first.future.result(10)
+    (reply,) = fleet.grid.send_and_receive([instruct(fleet, 1)], timeout=10)
+    assert reply.has_content()
+    assert not second.future.done()
+
+
+def test_revocation_closes_a_live_stream_and_ends_the_node(fleet: Fleet) -> None:
+    node = fleet.node(3)
+    fleet.wait_connected(3)
+    fleet.doorman.revoked.add(3)
+    with pytest.raises(MemberRevoked):
+        node.future.result(10)
+    fleet.wait_connected()
+
+
+def test_an_idle_stream_stays_up_by_keep_alives(fleet: Fleet) -> None:
+    node = fleet.node(1)
+    fleet.wait_connected(1)
+    time.sleep(fleet.timing.silence_s + 0.5)
+    assert [state for state, _ in node.states] == ["connected"]
+
+
+def test_a_withdrawn_instruction_is_not_worked_on(fleet: Fleet) -> None:
+    started, go_on = threading.Event(), threading.Event()
+    seen: list[str] = []
+
+    def handler(message: Message) -> Message:
+        seen.append(message.content["note"]["note"])
+        started.set()
+        go_on.wait(10)
+        return echo(message)
+
+    fleet.node(1, handler)
+    first, second, third = fleet.grid.push_messages(
+        [instruct(fleet, 1, note=n) for n in ("first", "second", "third")]
+    )
+    assert started.wait(10)
+    fleet.grid.withdraw_messages([second])
+    time.sleep(0.2)
+    go_on.set()
+    fleet.grid.pull_messages([third], 10)
+    assert seen == ["first", "third"]
+    assert fleet.grid.pull_messages([second]) == []
+    assert len(fleet.grid.pull_messages([first])) == 1
+
+
+def test_a_node_told_to_stop_says_goodbye(fleet: Fleet) -> None:
+    node = fleet.node(1)
+    fleet.wait_connected(1)
+    fleet.stop(node)
+    assert node.states[-1][0] == "stopped"
+    fleet.wait_connected()
+
+
+def test_a_node_can_stop_while_the_coordinator_is_away(fleet: Fleet) -> None:
+    fleet.stop_serving()
+    node = fleet.node(1)
+    wait_until(lambda: len(node.states) >= 2)
+    fleet.stop(node)
+    assert node.states[-1][0] == "stopped"

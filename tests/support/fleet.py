@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -63,6 +63,13 @@ def content(values: int = 4, note: str = "") -> RecordDict:
 def echo(message: Message) -> Message:
     """Reply with what was sent."""
     return Message(message.content, reply_to=message)
+
+
+def instruct(
+    fleet: Fleet, index: int, values: int = 4, note: str = "", ttl: float = 30.0
+) -> Message:
+    """An instruction to a member with a vector of so many float32 values."""
+    return fleet.grid.create_message(content(values, note), "train.step", index, "1", ttl)
 
 
 @dataclass
@@ -285,6 +292,60 @@ class RawMember:
                 return await self._call.code()
 
         return self._fleet.await_(ended())
+
+
+class Proxy:
+    """A TCP relay in front of the coordinator that can cut every connection in mid-air."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._writers: set[asyncio.StreamWriter] = set()
+        self.cut_after: int | None = None
+        self.cuts = 0
+        self.port = fleet.await_(self._open())
+
+    async def _open(self) -> int:
+        self._server = await asyncio.start_server(self._relay, "127.0.0.1", 0)
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            far = await asyncio.open_connection("127.0.0.1", self._fleet.port)
+        except OSError:
+            writer.close()
+            return
+        pair = {writer, far[1]}
+        self._writers |= pair
+        up = asyncio.create_task(self._pump(reader, far[1], counted=True))
+        down = asyncio.create_task(self._pump(far[0], writer, counted=False))
+        await asyncio.wait([up, down], return_when=asyncio.FIRST_COMPLETED)
+        for end in pair:
+            end.transport.abort()
+        self._writers -= pair
+
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, counted: bool
+    ) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65536):
+                if counted and self.cut_after is not None:
+                    self.cut_after -= len(data)
+                    if self.cut_after <= 0:
+                        self.cut_after = None
+                        self.cuts += 1
+                        return
+                writer.write(data)
+                await writer.drain()
+
+    def cut(self) -> None:
+        """Cut whatever is connected now."""
+        self._fleet.await_(self._cut())
+
+    async def _cut(self) -> None:
+        self.cuts += 1
+        for writer in self._writers:
+            writer.transport.abort()
 
 
 async def _drain() -> None:
