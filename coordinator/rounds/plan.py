@@ -47,6 +47,7 @@ class RunSettings(BaseModel):
         seed: of the first model.
         setup_s: seconds a step of the set-up may take.
         mask_s: seconds a member may train.
+        away_s: seconds a round waits when everyone still missing is disconnected.
         unmask_s: seconds a step of the unmasking may take.
         expires_hours: lifetime of the run's manifest.
     """
@@ -70,6 +71,7 @@ class RunSettings(BaseModel):
     seed: int = Field(0, ge=0)
     setup_s: int = Field(30, ge=1, le=3600)
     mask_s: int = Field(3600, ge=1, le=86400)
+    away_s: int = Field(60, ge=1, le=86400)
     unmask_s: int = Field(60, ge=1, le=3600)
     expires_hours: int = Field(72, ge=1, le=24 * 90)
 
@@ -158,5 +160,5 @@ def build_manifest(
             round(settings.evaluation_epsilon * 1000),
             settings.min_holdout,
         ),
-        timeouts=Timeouts(settings.setup_s, settings.mask_s, 60, settings.unmask_s),
+        timeouts=Timeouts(settings.setup_s, settings.mask_s, settings.away_s, settings.unmask_s),
     )

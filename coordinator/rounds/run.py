@@ -174,6 +174,8 @@ class RunDriver:
 
     def _release(self) -> bytes:
         run = self._run
+        if run.book.run().state is RunState.SETUP:  # killed between the last round and here
+            run.book.advance(RunState.RUNNING)
         run.book.advance(RunState.RELEASING)
         self._sessions.drop()
         draft = ReleaseDraft(

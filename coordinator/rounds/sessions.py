@@ -36,26 +36,23 @@ class SessionKeeper:
         pause = 1.0
         while True:
             self._run.check_stop()
+            if self._session is None or self._waiting(number) or not self._session.core.slots_left:
+                self._renew(number)
             if self._session is not None and self._session.core.slots_left:
-                if not self._waiting(number) or not self._renew(number):
-                    return self._session
-            elif self._renew(number):
                 return self._session
             self._run.courier.pause(pause)
             pause = min(MAX_BACK_OFF_S, 2 * pause)
 
-    def _renew(self, number: int) -> bool:
-        """Try to set up a session; without enough members the former one stays open."""
+    def _renew(self, number: int) -> None:
+        """Try to set up a session; without enough members around, the former one stays open."""
         self._await_members()
         asked = self._askable()
         if len(asked) < self._run.manifest.secure_sum.n_min:
-            return False
+            return
         try:
             self._open(number, sorted(asked))
         except (TooFew, TooFewNow) as error:
             self._run.book.event("session.too_few", code=error.code)
-            return False
-        return True
 
     def _open(self, number: int, asked: list[int]) -> None:
         run = self._run

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from participant.node import peers as peers_module
-from participant.node.config import load_node_config
+from participant.node.config import NodeConfig
 from participant.node.keystore import identity_key
 from participant.node.policy import load_policy, write_default
 from shared.console import JsonFlag, emit, say
@@ -57,7 +57,7 @@ def check(folder: Path = DirOption, as_json: bool = JsonFlag) -> None:
 @peers_app.command("me")
 def me(folder: Path = DirOption, as_json: bool = JsonFlag) -> None:
     """Print this member's own fingerprint, to be told to the others."""
-    config = load_node_config(folder)
+    config = NodeConfig.load(folder).member
     own = peers_module.fingerprint(identity_key(folder).public_key().public_bytes_raw())
     emit(
         {"member_id": config.member_id, "index": config.index, "fingerprint": own},
@@ -71,7 +71,7 @@ def accept(folder: Path = DirOption, as_json: bool = JsonFlag) -> None:
     """Fetch the alliance's roster, show it, and accept it as this member's own view."""
     from participant.node.registry_client import fetch_roster
 
-    config = load_node_config(folder)
+    config = NodeConfig.load(folder).member
     roster = fetch_roster(folder)
     own_key = identity_key(folder).public_key().public_bytes_raw()
     changed = peers_module.Peers(folder).accept(roster, own_index=config.index, own_key=own_key)

@@ -1,0 +1,99 @@
+"""Takes up pending and interrupted runs, one after the other, inside `serve`."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import structlog
+from flwr.app import Context, RecordDict
+
+from coordinator.app import app, run_flower_id, stop_with
+from coordinator.db import Database, Unit
+from coordinator.db.records import Run, RunState
+from coordinator.fleet.grid import AllianceGrid
+from shared.errors import TouchstoneError
+
+POLL_S = 0.25
+RETRY_S = 10.0
+"""Pause before a run is taken up again whose failure could not be written down."""
+
+_log = structlog.get_logger("runs")
+
+
+class Supervisor:
+    """One thread that brings every unfinished run to its end.
+
+    Runs go one at a time: a member answers one instruction at a time, and two runs over the same
+    data at once would charge its budget without its person having seen the first one's result.
+
+    Args:
+        directory: the coordinator's state folder.
+        database: open, shared with the service.
+        grid: the alliance grid.
+    """
+
+    def __init__(self, directory: Path, database: Database, grid: AllianceGrid) -> None:
+        self._dir = directory
+        self._db = database
+        self._grid = grid
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="runs", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look for runs."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop at the next safe point; an open run goes on when the service is back."""
+        self._stop.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while not self._stop.is_set():
+            run = self._next()
+            if run is None:
+                self._stop.wait(POLL_S)
+            else:
+                self._drive(run)
+
+    def _next(self) -> Run | None:
+        try:
+            unfinished = self._db.read("next_run", lambda unit: unit.runs.unfinished())
+        except TouchstoneError as error:
+            _log.warning("runs cannot be read", code=error.code)
+            return None
+        return unfinished[0] if unfinished else None
+
+    def _drive(self, run: Run) -> None:
+        run_id = bytes.fromhex(run.run_id)
+        config = {"state-dir": str(self._dir), "run-id": run.run_id}
+        context = Context(run_flower_id(run_id), 0, {}, RecordDict(), config)
+        grid = self._grid.for_run(context.run_id)
+        try:
+            stop_with(run.run_id, self._stop)
+            app(grid, context)
+        except TouchstoneError as error:
+            _log.warning("run failed", run=run.run_id, code=error.code, reason=error.message)
+            self._fail(run, error.code, error.message)
+        except Exception as error:  # noqa: BLE001 - a run must not take the service down
+            _log.exception("run failed", run=run.run_id)
+            self._fail(run, "internal", f"unexpected {type(error).__name__}; see coordinator.log")
+
+    def _fail(self, run: Run, code: str, text: str) -> None:
+        """Give a run its terminal state, unless it has one or the disk does not let us."""
+
+        def work(unit: Unit) -> None:
+            current = unit.runs.get(run.run_id)
+            if not current.state.terminal:
+                unit.runs.advance(
+                    run.run_id, RunState.FAILED, self._db.clock.now(), reason_code=code, reason=text
+                )
+                body = {"run_id": run.run_id, "state": "failed", "reason_code": code}
+                unit.audit.append("run.state", body)
+
+        try:
+            self._db.write("fail_run", work)
+        except TouchstoneError as error:
+            _log.warning("run state not written", run=run.run_id, code=error.code)
+            self._stop.wait(RETRY_S)
