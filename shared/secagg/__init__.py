@@ -5,7 +5,8 @@ Pure state machines over numpy and cryptography; see docs/explanation for the pr
 
 from __future__ import annotations
 
-from shared.secagg.coordinator import Coordinator, RoundSum, SetupOutcome
+from shared.secagg.coordinator import Coordinator, RoundSum
+from shared.secagg.coordinator_setup import SetupOutcome
 from shared.secagg.guard import RunGuard
 from shared.secagg.member import MaskedUpload, Member, OpenRound
 from shared.secagg.quantise import Quantiser, default_value_bits, pack, unpack_mean

@@ -46,10 +46,15 @@ class Peek:
     sender: int
 
 
+def signed_bytes(kind: str, terms: SessionTerms, sender: int, body: bytes) -> bytes:
+    """Return what a message's signature covers: all of it but the signature."""
+    writer = Writer(DOMAIN + kind).fixed(terms.run_id, 16).fixed(terms.session_id, 16)
+    return writer.u32(terms.ordinal).u32(sender).blob(body).done()
+
+
 def seal(kind: str, terms: SessionTerms, sender: int, body: bytes, key: Ed25519PrivateKey) -> bytes:
     """Return a signed message."""
-    writer = Writer(DOMAIN + kind).fixed(terms.run_id, 16).fixed(terms.session_id, 16)
-    signed = writer.u32(terms.ordinal).u32(sender).blob(body).done()
+    signed = signed_bytes(kind, terms, sender, body)
     return signed + key.sign(signed)
 
 
@@ -67,6 +72,11 @@ def _read(data: bytes) -> tuple[Peek, bytes]:
     return head, body
 
 
+def signature_of(data: bytes) -> bytes:
+    """Return an envelope's 64-byte Ed25519 signature, not verified."""
+    return data[-_SIGNATURE_BYTES:]
+
+
 def peek(data: bytes) -> Peek:
     """Read a message's envelope without trusting it.
 
@@ -76,21 +86,33 @@ def peek(data: bytes) -> Peek:
     return _read(data)[0]
 
 
-def open_signed(data: bytes, kind: str, terms: SessionTerms, sender: int) -> bytes:
+def open_signed(
+    data: bytes, kind: str, terms: SessionTerms, sender: int, *, blame: int | None = None
+) -> bytes:
     """Verify a message and return its body.
 
+    Args:
+        data: the whole message.
+        kind: what it must be.
+        terms: the session it must be of, and the senders' keys.
+        sender: who must have signed it.
+        blame: who is named for a defect; the sender unless somebody else passed it on.
+
     Raises:
-        BadMessage: not an envelope, with ``sender`` as the culprit.
+        BadMessage: not an envelope.
         BadSignature: another kind, session or sender, or a signature that does not hold.
     """
+    culprit = sender if blame is None else blame
     try:
         head, body = _read(data)
     except MalformedMessage as error:
-        raise BadMessage(error.message, culprit=sender) from error
+        raise BadMessage(error.message, culprit=culprit) from error
     expected = Peek(kind, terms.run_id, terms.session_id, terms.ordinal, sender)
     if head != expected:
-        raise BadSignature(f"this is not a {kind} message of member {sender} in this session")
-    verify(terms.key_of(sender), data[-_SIGNATURE_BYTES:], data[:-_SIGNATURE_BYTES], sender)
+        raise BadSignature(
+            f"this is not a {kind} message of member {sender} in this session", culprit=culprit
+        )
+    verify(terms.key_of(sender), data[-_SIGNATURE_BYTES:], data[:-_SIGNATURE_BYTES], culprit)
     return body
 
 
@@ -99,4 +121,4 @@ def verify(key: bytes, signature: bytes, signed: bytes, culprit: int) -> None:
     try:
         Ed25519PublicKey.from_public_bytes(key).verify(signature, signed)
     except (InvalidSignature, ValueError) as error:
-        raise BadSignature(f"a signature of {culprit} does not hold", culprit=culprit) from error
+        raise BadSignature("a signature does not hold", culprit=culprit) from error
