@@ -6,6 +6,7 @@ Also :class:`InProcessGrid`, which runs Flower ``ClientApp`` objects in threads 
 from __future__ import annotations
 
 import asyncio
+import copy
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
@@ -33,7 +34,7 @@ from participant.node.connection import Connection
 from participant.node.worker import Handler
 from shared.clock import Clock, SystemClock
 from shared.errors import AuthError, MemberRevoked, TouchstoneError
-from shared.fleet.messages import ERROR_HANDLER, decode, encode, error_reply
+from shared.fleet.messages import ERROR_HANDLER, decode, encode, error_reply, new_run
 from shared.fleet.wire import PROTOCOL, SESSION_BYTES, Timing, channel_options
 from shared.trust.authority import Authority, found_authority
 from shared.trust.keys import encode_key, new_tls_key
@@ -388,10 +389,8 @@ class InProcessGrid(AllianceGrid):
         self.absent: set[int] = set()
         self.lose_reply: Callable[[Message], bool] = lambda _message: False
         self._apps = apps
-        self._contexts = {
-            index: Context(run_id, index, (node_config or {}).get(index, {}), RecordDict(), {})
-            for index in apps
-        }
+        self._node_config = node_config or {}
+        self._contexts: dict[tuple[int, int], Context] = {}
         self._pools = {index: ThreadPoolExecutor(1) for index in apps}
         self._given: set[str] = set()
 
@@ -405,6 +404,16 @@ class InProcessGrid(AllianceGrid):
         keys = super().push_messages(messages)
         self.wake()
         return keys
+
+    def for_run(self, run_id: int) -> InProcessGrid:
+        other = copy.copy(self)
+        other.set_run(new_run(run_id))
+        return other
+
+    def _context(self, run_id: int, index: int) -> Context:
+        config = self._node_config.get(index, {})
+        fresh = Context(run_id, index, config, RecordDict(), {})
+        return self._contexts.setdefault((run_id, index), fresh)
 
     def wake(self) -> None:
         """Hand every present node what it has not been given."""
@@ -421,7 +430,7 @@ class InProcessGrid(AllianceGrid):
         self.hub.delivered(key, index)
         received = decode(encode(instruction))
         try:
-            reply = self._apps[index](received, self._contexts[index])
+            reply = self._apps[index](received, self._context(received.metadata.run_id, index))
         except TouchstoneError as error:
             reply = error_reply(received, ERROR_HANDLER, f"{error.code}: {error.message}")
         except Exception as error:  # noqa: BLE001 - as a node does
