@@ -251,11 +251,7 @@ def _open_box(me: Me, dealer: int, delivery: Delivery) -> bytes:
     if part is None:
         raise ValueError("no box")
     part.check_sizes(dealer, me.index, state.terms.slots)
-    adv = Advertisement.decode(
-        wire.open_signed(
-            dict(state.advertised)[dealer], wire.ADVERTISE + "-reply", state.terms, dealer
-        )
-    )
+    adv = Advertisement.decode(wire.verified_body(dict(state.advertised)[dealer]))
     secret = keys.agree(bytes(state.x25519), adv.x25519)
     kem_secret = keys.decapsulate(bytes(state.kem_seed), part.ciphertext)
     key = keys.box_key(secret, kem_secret, state.t1, dealer, me.index)

@@ -185,9 +185,10 @@ def pack(
 def _shrink(delta: NDArray[np.float32], bound: float) -> float:
     """Return the factor that brings the L2 norm to at most ``bound``; refuse NaN and infinity."""
     total = 0.0
-    for start in range(0, delta.size, _CHUNK):
-        part = delta[start : start + _CHUNK]
-        total += float(np.dot(part, part))
+    with np.errstate(over="ignore"):  # an overflow here is looked at again in float64
+        for start in range(0, delta.size, _CHUNK):
+            part = delta[start : start + _CHUNK]
+            total += float(np.dot(part, part))
     if not math.isfinite(total):
         wide = delta.astype(np.float64)
         total = float(np.dot(wide, wide))

@@ -77,6 +77,11 @@ def signature_of(data: bytes) -> bytes:
     return data[-_SIGNATURE_BYTES:]
 
 
+def verified_body(data: bytes) -> bytes:
+    """Return the body of a message whose signature was checked before it was stored."""
+    return _read(data)[1]
+
+
 def peek(data: bytes) -> Peek:
     """Read a message's envelope without trusting it.
 

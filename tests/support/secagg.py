@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -30,6 +30,7 @@ from shared.secagg import (
     build_vector,
     default_threshold,
     default_value_bits,
+    wire,
 )
 
 Fault = Callable[[str, int, bytes], list[bytes]]
@@ -328,3 +329,20 @@ class World:
     def assert_exact(self, result: RoundSum) -> None:
         """The sum is exactly the survivors' integers."""
         assert np.array_equal(result.vector, self.expected(result))
+
+
+def forge(world: World, kind: str, body: bytes, *, signer: int = 0) -> bytes:
+    """Return a request that the coordinator, lying, signs with its real key."""
+    return wire.seal(kind, world.terms, signer, body, identity(signer))
+
+
+def snapshot(world: World) -> dict[int, Disk]:
+    """Copy every node's disk."""
+    return {i: replace(node.disk) for i, node in world.nodes.items()}
+
+
+def restore(world: World, disks: dict[int, Disk]) -> None:
+    """Put every node back to a snapshot."""
+    for i, disk in disks.items():
+        world.nodes[i].disk = replace(disk)
+        world.nodes[i].restart()
