@@ -42,7 +42,7 @@ class WorldConfig:
 
     members: int = 5
     weeks: int = 30
-    listings_per_week: int = 65
+    listings_per_week: int = 100
     seed: int = 7
     preset: Preset = "brand-natural"
     train_weeks: int = 20

@@ -66,7 +66,7 @@ class Mechanism:
 
 MECHANISMS: dict[str, Mechanism] = {
     "overt": Mechanism((0.20, 0.40), 0.60, 0.80, aged=0.35),
-    "deceptive": Mechanism((0.80, 0.15), 0.24, 0.72),
+    "deceptive": Mechanism((0.80, 0.15), 0.26, 0.80),
     "hijacked": Mechanism((0.68, 0.22), 0.12, 0.45, aged=1.0),
     "hidden_link": Mechanism((0.14, 0.55), 0.40, 0.70),
     "commingled": Mechanism((0.93, 0.12), 0.02, 0.10, aged=0.8),
