@@ -18,6 +18,9 @@ from shared.console import JsonFlag, emit, out, say
 from shared.errors import NotFound
 from shared.model.bundle_manifest import BundleManifest
 
+_SHORT = 12
+"""Digits of an id in a table; commands take any unique beginning."""
+
 releases = typer.Typer(help="Models released to the members.", no_args_is_help=True)
 
 ReleaseId = Annotated[
@@ -134,5 +137,6 @@ def _print(rows: list[dict[str, Any]]) -> None:
         return
     table = Table("number", "release", "run", "created", box=None)
     for row in rows:
-        table.add_row(str(row["sequence"]), row["release_id"], row["run_id"], row["created_at"])
+        ids = (row["release_id"][:_SHORT], row["run_id"][:_SHORT])
+        table.add_row(str(row["sequence"]), *ids, row["created_at"])
     out.print(table)
