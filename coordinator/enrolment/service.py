@@ -162,7 +162,11 @@ class Enrolment:
                 return self._admit(unit, invitation.member_id, tls_key, identity_key, now)
             return _again(unit, invitation, tls_key, identity_key)
 
-        alliance, member = self._db.write("enrol_member", work)
+        try:
+            alliance, member = self._db.write("enrol_member", work)
+        except TokenRefused as refusal:
+            self._note_refusal(hashed, refusal)
+            raise
         return EnrolmentGrant(
             index=member.index,
             member_id=member.member_id,
@@ -173,6 +177,17 @@ class Enrolment:
             alliance_name=alliance.name,
             port=alliance.port,
         )
+
+    def _note_refusal(self, hashed: str, refusal: TokenRefused) -> None:
+        """Audit the misuse of a token that was once issued; what strangers guess is not logged."""
+
+        def work(unit: Unit) -> None:
+            invitation = unit.invitations.find(hashed)
+            if invitation is not None:
+                body = {"member_id": invitation.member_id, "why": refusal.message}
+                unit.audit.append("enrolment.refused", body)
+
+        self._db.write("note_refusal", work)
 
     def _admit(
         self,

@@ -152,5 +152,5 @@ class Authority:
             )
         )
         if purpose is not None:
-            builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=True)
+            builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
         return builder.sign(self.key, hashes.SHA256())

@@ -152,11 +152,11 @@ def decode_invitation(data: bytes) -> Invitation:
     """Return the invitation in ``data``; raises :class:`BadInput`."""
     try:
         return _checked(_File.model_validate(tomllib.loads(data.decode("utf-8"))))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError, ValueError) as error:
-        # The cause is not shown: it would quote the secret.
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError, ValueError):
+        # Without its cause, which would quote the secret in a traceback.
         raise BadInput(
             "the token file is not an invitation", hint="ask the operator to send it again"
-        ) from error
+        ) from None
     except TouchstoneError as error:
         raise BadInput(f"the token file is damaged: {error.message}") from error
 
@@ -171,4 +171,6 @@ def _checked(file: _File) -> Invitation:
     check_host(file.host)
     check_port(file.port)
     check_port(file.enrolment_port - 1)
+    normal_fingerprint(file.ca_fingerprint)
+    load_certificate(file.ca_pem.encode())
     return Invitation(**values, ca_pem=file.ca_pem.encode(), token=token)
