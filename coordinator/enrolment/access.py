@@ -80,5 +80,5 @@ def _check_active(member: Member) -> None:
     if member.status is MemberStatus.REVOKED:
         raise MemberRevoked(
             f"the member {member.member_id!r} has been revoked",
-            hint="talk to the coordinator's operator; coming back takes an invitation under a new name",
+            hint="talk to the operator; coming back takes an invitation under a new name",
         )
