@@ -6,7 +6,7 @@ Files of ``runs/<run_id>/``, each replaced atomically:
 - ``model-NNNNN.f32``: the model after round NNNNN, raw little-endian float32;
 - ``checkpoint.bin``: the last round summed, the last round released, burnt rounds in a row;
 - ``session.bin``: the set-up of the open session (its messages, nothing secret of a member);
-- ``round.bin``: slot and T2 of the open round, then the bitmap, then every answer;
+- ``round.bin``: slots used; slot and T2 of the open round, then its bitmap and every answer;
 - ``sum.bin``: the accumulator of the open round, written before the bitmap is;
 - ``transcript/NNNNN.bin``: one record for every released round.
 """
@@ -115,15 +115,15 @@ class Journal:
 
     def close_session(self) -> None:
         """Forget the open session and what was open in it."""
-        self.clear_round()
-        (self.folder / "session.bin").unlink(missing_ok=True)
+        for name in ("session.bin", "round.bin", "sum.bin"):
+            (self.folder / name).unlink(missing_ok=True)
 
     def count_session(self, number: int) -> None:
         """Note that session ``number`` is being set up, so that no other takes its number."""
         self._advance(replace(self.checkpoint(), session=number))
 
     def save_round(self, state: bytes) -> None:
-        """Persist the open round's state before acting on it."""
+        """Persist the slots used and the open round's state before acting on it."""
         write_atomic(self.folder / "round.bin", state, mode=0o600)
 
     def save_sum(self, accumulator: memoryview) -> None:
@@ -135,11 +135,6 @@ class Journal:
         state = self._read("round.bin")
         return None if state is None else (state, self._read("sum.bin") or b"")
 
-    def clear_round(self) -> None:
-        """Forget the open round: its slot is abandoned or its result is in a checkpoint."""
-        for name in ("round.bin", "sum.bin"):
-            (self.folder / name).unlink(missing_ok=True)
-
     def finish_round(self, number: int, model: NDArray[np.float32], record: bytes) -> None:
         """Persist a summed round: transcript record, next model, then the checkpoint."""
         checkpoint = self.checkpoint()
@@ -148,7 +143,6 @@ class Journal:
         self._advance(
             replace(checkpoint, round=number, trained=checkpoint.trained + 1, burnt_in_a_row=0)
         )
-        self.clear_round()
         (self.folder / f"model-{checkpoint.trained - 1:05}.f32").unlink(missing_ok=True)
 
     def burn_round(self, number: int, record: bytes) -> None:
@@ -158,7 +152,6 @@ class Journal:
         self._advance(
             replace(checkpoint, round=number, burnt_in_a_row=checkpoint.burnt_in_a_row + 1)
         )
-        self.clear_round()
 
     def transcript(self) -> list[bytes]:
         """Return the records of the rounds released, in order."""

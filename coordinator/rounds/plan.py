@@ -40,6 +40,7 @@ class RunSettings(BaseModel):
         local_epochs: passes over a member's data a round.
         learning_rate: SGD step.
         batch_size: rows a step.
+        full_weight_rows: with ``bucketed``, training rows from which a member weighs 1.
         weighting: ``uniform`` or ``bucketed``.
         evaluate_every: rounds between two secure evaluations.
         evaluation_epsilon: epsilon of the evaluation noise, each time.
@@ -64,6 +65,7 @@ class RunSettings(BaseModel):
     local_epochs: int = Field(3, ge=1, le=100)
     learning_rate: float = Field(0.3, gt=0, le=10)
     batch_size: int = Field(32, ge=1, le=65536)
+    full_weight_rows: int = Field(2000, ge=1)
     weighting: str = Field("uniform", pattern="^(uniform|bucketed)$")
     evaluate_every: int = Field(5, ge=1)
     evaluation_epsilon: float = Field(1.0, gt=0, le=100)
@@ -153,6 +155,7 @@ def build_manifest(
             settings.local_epochs,
             round(settings.learning_rate * 1000),
             settings.batch_size,
+            settings.full_weight_rows,
             settings.weighting,
         ),
         evaluation=EvaluationTerms(

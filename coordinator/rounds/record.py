@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.rounds.book import Attempt
-from shared.secagg import Coordinator, RoundSum
+from shared.secagg import RoundFacts, RoundSum
 from shared.trust.round_record import NO_SUM, Outcome, RoundRecord
 
 
@@ -41,14 +41,15 @@ def summed_record(
     )
 
 
-def burnt_record(core: Coordinator, attempt: Attempt, model: NDArray[np.float32]) -> RoundRecord:
+def burnt_record(
+    facts: RoundFacts, session_id: bytes, attempt: Attempt, model: NDArray[np.float32]
+) -> RoundRecord:
     """Return the record of a round that was released but not summed."""
-    facts = core.open_round_facts()
     digest = model_sha256(model)
     return RoundRecord(
         round=attempt.round,
         attempt=attempt.attempt,
-        session_id=core.terms.session_id,
+        session_id=session_id,
         slot=facts.slot,
         t2=facts.t2,
         participants=facts.participants,

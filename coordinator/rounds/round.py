@@ -20,7 +20,7 @@ from coordinator.rounds.journal import Journal
 from coordinator.rounds.setup import Session
 from shared.errors import TouchstoneError
 from shared.fleet.exchange import MASKED, OK, RELEASE, UNMASK, Instruction
-from shared.secagg import RoundSum
+from shared.secagg import RoundFacts, RoundSum
 from shared.secagg.errors import InconsistentDealer, SumRejected, TooFew
 from shared.trust.manifest import RunManifest
 from shared.trust.session import round_config, round_layout
@@ -41,6 +41,10 @@ class RoundExchange:
         book: what the operator sees.
         manifest: the run's.
         session: the open session.
+
+    Attributes:
+        sessionless: members that turned out to need a new session.
+        facts: the round once its survivors were fixed, for the transcript of a burnt one.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class RoundExchange:
         self._manifest = manifest
         self._session = session
         self.sessionless: set[int] = set()
+        self.facts: RoundFacts | None = None
 
     def run(
         self, attempt: Attempt, participants: Iterable[int], model: NDArray[np.float32]
@@ -82,7 +87,7 @@ class RoundExchange:
             survivors = core.close_masked()
         except TooFew as error:
             core.abandon_slot()
-            self._journal.clear_round()
+            self._journal.save_round(core.dump_round())
             raise TooFewNow(error.message) from error
         self._journal.save_sum(core.accumulator())
         self._journal.save_round(core.dump_round())
@@ -126,6 +131,7 @@ class RoundExchange:
             RoundBurnt: too few answered in time, a dealer cheated, or the sum is impossible.
         """
         core, alive = self._session.core, sorted(survivors)
+        self.facts = core.round_facts()
         deadline = time.monotonic() + UNMASK_PATIENCE * self._manifest.timeouts.unmask_s
         while not core.can_finish:
             if time.monotonic() > deadline:
@@ -142,6 +148,7 @@ class RoundExchange:
                     core.on_release,
                     lambda: core.can_finish,
                 )
+        self.facts = core.round_facts()
         try:
             return core.finish_round()
         except (InconsistentDealer, SumRejected) as error:

@@ -16,9 +16,9 @@ from coordinator.rounds.record import burnt_record, summed_record
 from coordinator.rounds.round import RoundExchange
 from coordinator.rounds.sessions import MAX_BACK_OFF_S, SessionKeeper
 from coordinator.rounds.setup import Session
-from shared.errors import StateError
+from shared.errors import InternalError, StateError
 from shared.fleet.exchange import ENDED, Instruction
-from shared.secagg import RoundSum, check_sum
+from shared.secagg import RoundFacts, RoundSum, check_sum
 from shared.secagg.errors import SumRejected
 from shared.trust.round_record import RoundRecord
 from shared.trust.session import round_layout
@@ -100,18 +100,20 @@ class RunDriver:
             self._run.book.close_attempt(attempt, "abandoned")
             return False
         except RoundBurnt as error:
-            self._burn(session, attempt, error)
+            self._burn(session, attempt, exchange.facts, error)
             return True
         finally:
             session.confirmed -= exchange.sessionless
-        self._finish(session, attempt, result)
+        self._finish(session, attempt, result, exchange.facts)
         return True
 
     def _exchange(self, session: Session) -> RoundExchange:
         run = self._run
         return RoundExchange(run.courier, run.journal, run.book, run.manifest, session)
 
-    def _finish(self, session: Session, attempt: Attempt, result: RoundSum) -> None:
+    def _finish(
+        self, session: Session, attempt: Attempt, result: RoundSum, facts: RoundFacts | None
+    ) -> None:
         """Check the sum, apply it, and make the next model durable."""
         run = self._run
         layout = round_layout(run.manifest, result.round)
@@ -120,18 +122,22 @@ class RunDriver:
             opened = check_sum(result.vector, layout, len(result.survivors), quantiser)
         except SumRejected as error:
             run.book.event("round.rejected", code=error.code)
-            self._burn(session, attempt, RoundBurnt(error.message))
+            self._burn(session, attempt, facts, RoundBurnt(error.message))
             return
         model = run.model()
         following = (model + opened.mean).astype(np.float32)
         record = summed_record(result, attempt, model, following)
         run.journal.finish_round(result.round, following, record.encode())
-        session.core.abandon_slot()
+        run.journal.save_round(session.core.dump_round())
         run.book.close_attempt(attempt, "summed", alliance_metrics(opened))
 
-    def _burn(self, session: Session, attempt: Attempt, error: RoundBurnt) -> None:
+    def _burn(
+        self, session: Session, attempt: Attempt, facts: RoundFacts | None, error: RoundBurnt
+    ) -> None:
+        if facts is None:
+            raise InternalError("a round was burnt before its survivors were fixed")
         run = self._run
-        record = burnt_record(session.core, attempt, run.model())
+        record = burnt_record(facts, session.core.terms.session_id, attempt, run.model())
         run.journal.burn_round(attempt.round, record.encode())
         run.book.close_attempt(attempt, "burnt")
         self._sessions.drop()
@@ -155,7 +161,9 @@ class RunDriver:
             run.book.advance(RunState.RUNNING)
             self._finish_left_over(session, attempt, survivors)
             return
-        run.journal.clear_round()
+        if session:
+            session.core.abandon_slot()
+            run.journal.save_round(session.core.dump_round())
         if attempt is not None:
             run.book.event("run.resumed", round=attempt.round, step="mask")
             run.book.close_attempt(attempt, "summed" if attempt.round <= done else "abandoned")
@@ -163,12 +171,13 @@ class RunDriver:
     def _finish_left_over(
         self, session: Session, attempt: Attempt, survivors: tuple[int, ...]
     ) -> None:
+        exchange = self._exchange(session)
         try:
-            result = self._exchange(session).unmask(survivors)
+            result = exchange.unmask(survivors)
         except RoundBurnt as error:
-            self._burn(session, attempt, error)
+            self._burn(session, attempt, exchange.facts, error)
         else:
-            self._finish(session, attempt, result)
+            self._finish(session, attempt, result, exchange.facts)
 
     # -- release ----------------------------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""The member's long-lived node: consent, keys, secrets, connection."""

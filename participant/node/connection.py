@@ -18,9 +18,11 @@ from alliance.v1 import fleet_pb2_grpc
 from participant.node.inbox import Inbox
 from participant.node.session import Call, Session
 from participant.node.worker import Handler, Worker
-from shared.errors import AuthError, NetworkError, StateError, TouchstoneError
+from shared.errors import AuthError, NetworkError, TouchstoneError
+from shared.fleet.errors import IdentityInUse
 from shared.fleet.grpc_errors import reraised
 from shared.fleet.wire import PROTOCOL, SESSION_BYTES, Timing, channel_options
+from shared.trust.errors import CoordinatorNotTrusted
 
 _random = secrets.SystemRandom()
 
@@ -59,6 +61,7 @@ class Connection:
         self._stopping = asyncio.Event()
         self._failures = 0
         self._busy = False
+        self._ever_connected = False
 
     @property
     def busy(self) -> bool:
@@ -90,11 +93,21 @@ class Connection:
     async def _once(self) -> None:
         try:
             await self._connect()
-        except (AuthError, StateError):
-            raise
         except TouchstoneError as error:
+            if self._is_final(error):
+                raise
             if not self._stopping.is_set():
                 await self._pause(error)
+
+    def _is_final(self, error: TouchstoneError) -> bool:
+        """Return whether trying again is of no use.
+
+        A machine that cannot prove to be the coordinator is a wrong address at first, but later it
+        is somebody in the way: whoever can redirect traffic must not stop this node for good.
+        """
+        if isinstance(error, CoordinatorNotTrusted):
+            return not self._ever_connected
+        return isinstance(error, AuthError | IdentityInUse)
 
     async def _pause(self, error: TouchstoneError) -> None:
         """Wait before the next try: exponential, with full jitter, so that nodes spread out."""
@@ -127,6 +140,7 @@ class Connection:
         )
         welcome = await session.greet(hello)
         self._failures = 0
+        self._ever_connected = True
         self._on_state("connected", f"connected as member {welcome.index}")
         self._session = session
         if self._stopping.is_set():

@@ -22,12 +22,14 @@ from flwr.app import Context, Message, RecordDict
 
 from participant.node.config import NodeConfig
 from participant.node.connection import Connection
-from participant.node.keystore import channel_credentials
+from participant.node.keystore import KeyStore, channel_credentials
+from shared.clock import SystemClock
 from shared.errors import Exit, MalformedMessage
 from shared.fleet.messages import COORDINATOR_NODE
 from shared.fleet.wire import Timing
 from shared.locks import process_lock
 from shared.logs import log_to
+from shared.trust.certificates import check_validity, load_certificate
 
 LOCK_FILE = "node.lock"
 LOG_FILE = "node.log"
@@ -96,10 +98,12 @@ def up(
     Raises:
         AlreadyRunning: another process runs this folder's node.
         StateError: the folder has not joined an alliance.
-        AuthError: the coordinator refuses this member, for example because it was revoked.
+        AuthError: the coordinator refuses this member, for example because it was revoked, or
+            the member's certificate has expired.
     """
     state_dir = state_dir.resolve()
     config = NodeConfig.load(state_dir)
+    check_validity(load_certificate(KeyStore.of(state_dir).tls.read_bytes()), SystemClock().now())
     with process_lock(state_dir / LOCK_FILE, "a node"):
         log_to(state_dir / LOG_FILE)
         handler = AppHandler(load_app(), state_dir, config.member.index)

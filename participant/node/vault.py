@@ -56,7 +56,7 @@ class Vault:
     def _bind(self, binding: bytes) -> None:
         mark = self._dir / "boot"
         if not mark.exists() or mark.read_bytes() != binding:
-            for path in self._dir.glob("session-*.bin"):
+            for path in [*self._dir.glob("session-*.bin"), *self._dir.glob("upload-*.bin")]:
                 wipe_file(path)
             write_atomic(mark, binding, mode=0o600)
 
@@ -91,9 +91,27 @@ class Vault:
             if old is not None:
                 os.close(old)
 
+    def manifest(self, run_id: bytes) -> bytes | None:
+        """Return the signed manifest this member agreed to, or None."""
+        return _read(self._dir / f"manifest-{run_id.hex()}.bin")
+
+    def save_manifest(self, run_id: bytes, signed: bytes) -> None:
+        """Keep the signed manifest of a run."""
+        write_atomic(self._dir / f"manifest-{run_id.hex()}.bin", signed, mode=0o600)
+
+    def save_upload(self, run_id: bytes, vector: bytes) -> None:
+        """Keep the masked vector of the open slot, so that asking again gets the same bytes."""
+        write_atomic(self._dir / f"upload-{run_id.hex()}.bin", vector, mode=0o600)
+
+    def upload(self, run_id: bytes) -> bytes | None:
+        """Return the masked vector of the open slot, or None."""
+        return _read(self._dir / f"upload-{run_id.hex()}.bin")
+
     def end(self, run_id: bytes) -> None:
         """Wipe the secrets of a run that is over; its guard stays."""
         wipe_file(self._dir / f"session-{run_id.hex()}.bin")
+        for kind in ("upload", "manifest"):
+            (self._dir / f"{kind}-{run_id.hex()}.bin").unlink(missing_ok=True)
 
 
 def _read(path: Path) -> bytes | None:

@@ -11,6 +11,7 @@ from participant.training.matrix import to_csr
 from shared.model.features.batch import FeatureBatch
 from shared.model.layout import ModelSpec
 from shared.model.metrics import histogram
+from shared.secagg.tail import LOSS_CAP
 
 F32 = NDArray[np.float32]
 
@@ -58,5 +59,6 @@ def evaluate_histograms(
     matrix, labels = holdout
     logits = np.clip(logits_of(spec, vector, matrix).astype(np.float64), -LOGIT_LIMIT, LOGIT_LIMIT)
     signed = np.where(labels == 1, -logits, logits)
-    loss = float(np.logaddexp(0.0, signed).sum())
+    # One row may move the sum by no more than the noise of the secure sum is made for.
+    loss = float(np.minimum(np.logaddexp(0.0, signed), LOSS_CAP).sum())
     return loss, histogram(logits[labels == 1]), histogram(logits[labels == 0])

@@ -5,10 +5,10 @@ Pure state machines over numpy and cryptography; see docs/explanation for the pr
 
 from __future__ import annotations
 
-from shared.secagg.coordinator import Coordinator, RoundSum
+from shared.secagg.coordinator import Coordinator, RoundFacts, RoundSum, SetupOutcome
 from shared.secagg.coordinator_setup import SetupOutcome
 from shared.secagg.guard import RunGuard
-from shared.secagg.member import MaskedUpload, Member, OpenRound
+from shared.secagg.member import AnsweredRound, MaskedUpload, Member, OpenRound
 from shared.secagg.quantise import Quantiser, default_value_bits, pack, unpack_mean
 from shared.secagg.tail import (
     Evaluation,
@@ -29,8 +29,31 @@ from shared.secagg.terms import (
 from shared.secagg.wire import Peek, peek
 
 __all__ = [
-    "Coordinator", "Evaluation", "Layout", "MaskedUpload", "Member", "MemberLimits", "NoiseTerms",
-    "OpenRound", "OpenedSum", "Peek", "Quantiser", "RoundSum", "RunGuard", "SessionTerms",
-    "SetupOutcome", "build_vector", "check_sum", "default_colluders", "default_n_min",
-    "default_threshold", "default_value_bits", "listed_members", "pack", "peek", "unpack_mean",
-]  # fmt: skip
+    "AnsweredRound",
+    "Coordinator",
+    "Evaluation",
+    "Layout",
+    "MaskedUpload",
+    "Member",
+    "MemberLimits",
+    "NoiseTerms",
+    "OpenRound",
+    "OpenedSum",
+    "Peek",
+    "Quantiser",
+    "RoundFacts",
+    "RoundSum",
+    "RunGuard",
+    "SessionTerms",
+    "SetupOutcome",
+    "build_vector",
+    "check_sum",
+    "default_colluders",
+    "default_n_min",
+    "default_threshold",
+    "default_value_bits",
+    "listed_members",
+    "pack",
+    "peek",
+    "unpack_mean",
+]

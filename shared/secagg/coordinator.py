@@ -58,6 +58,27 @@ class RoundSum:
     sum_sha256: bytes
 
 
+@dataclass(frozen=True)
+class RoundFacts:
+    """A closed round as far as it got, for the transcript of one that is never summed.
+
+    Attributes:
+        slot: its slot.
+        t2: 32 bytes.
+        participants: U.
+        survivors: U3.
+        digests: (index, SHA-256 of the masked vector) of U3.
+        certificate: (index, Ed25519 signature) over the survivor set, if one was sent.
+    """
+
+    slot: int
+    t2: bytes
+    participants: tuple[int, ...]
+    survivors: tuple[int, ...]
+    digests: tuple[tuple[int, bytes], ...]
+    certificate: tuple[tuple[int, bytes], ...]
+
+
 class Coordinator:
     """One session as the coordinator runs it. Not thread-safe.
 
@@ -243,6 +264,19 @@ class Coordinator:
             TooFew: below the minimum cohort; wait for more or :meth:`abandon_slot`.
         """
         return self._open().close()
+
+    @property
+    def open_survivors(self) -> tuple[int, ...]:
+        """U3 of the open round once it is fixed, else empty."""
+        return self._book.survivors if self._book else ()
+
+    def round_facts(self) -> RoundFacts:
+        """Return what the transcript says of the open round; raises OutOfOrder without one."""
+        book = self._open()
+        return RoundFacts(
+            book.request.slot, book.t2, book.request.participants, book.survivors,
+            book.digests(), book.certified,
+        )  # fmt: skip
 
     def unmask_request(self) -> bytes:
         """Return the one unmask request, for every survivor, the same bytes each time."""

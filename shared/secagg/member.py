@@ -66,6 +66,25 @@ class MaskedUpload:
     vector: NDArray[np.uint64]
 
 
+@dataclass(frozen=True)
+class AnsweredRound:
+    """What a member was told, and sent, in the round it answered last.
+
+    Attributes:
+        round: round of the run.
+        slot: its slot.
+        t2: 32 bytes.
+        bitmap: the survivor bitmap it stands by.
+        vector_sha256: SHA-256 of the vector it uploaded, 32 bytes.
+    """
+
+    round: int
+    slot: int
+    t2: bytes
+    bitmap: bytes
+    vector_sha256: bytes
+
+
 class Member:
     """One member in one session. Not thread-safe; ``guard`` is shared by a run's sessions.
 
@@ -271,6 +290,15 @@ class Member:
             self.lose_slot()
             raise SlotClosed("the stored answer's bytes are not what was masked")
         return MaskedUpload(slot.header, vector)
+
+    def answered_round(self) -> AnsweredRound | None:
+        """Return the open slot's round once its survivor set was answered, else None."""
+        slot = self._me.state.slot
+        if slot is None or not slot.bitmap or not slot.header:
+            return None
+        body = wire.open_signed(slot.header, wire.MASKED + "-reply", self.terms, self.index)
+        sha256 = MaskedHeader.decode(body).vector_sha256
+        return AnsweredRound(slot.round, slot.slot, slot.t2, slot.bitmap, sha256)
 
     def lose_slot(self) -> None:
         """Give up the open slot: its stored answer is gone. It is never masked again."""

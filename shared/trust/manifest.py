@@ -61,13 +61,24 @@ class TrainingTerms:
         local_epochs: passes over the member's own training part a round.
         learning_rate_milli: SGD step in thousandths.
         batch_size: rows a step.
-        weighting: ``uniform`` or ``bucketed``.
+        full_weight_rows: with ``bucketed``, training rows from which a member weighs 1.
+        weighting: ``uniform`` or ``bucketed`` (2^-k, k in 0..3, by the member's training rows).
     """
 
     local_epochs: int = 3
     learning_rate_milli: int = 300
     batch_size: int = 32
+    full_weight_rows: int = 2000
     weighting: str = "uniform"
+
+    def weight(self, rows: int) -> float:
+        """Return the weight of a member with ``rows`` training rows: a bucket, never a count."""
+        if self.weighting == "uniform":
+            return 1.0
+        halvings = 0
+        while halvings < 3 and rows << halvings < self.full_weight_rows:
+            halvings += 1
+        return 2.0**-halvings
 
 
 @dataclass(frozen=True)
@@ -199,7 +210,7 @@ class RunManifest:
             created_at=_read_time(reader),
             expires_at=_read_time(reader),
             secure_sum=SecureSumTerms(*(reader.u32() for _ in range(8))),
-            training=TrainingTerms(reader.u32(), reader.u32(), reader.u32(), reader.text()),
+            training=_read_training(reader),
             evaluation=EvaluationTerms(*(reader.u32() for _ in range(3))),
             timeouts=Timeouts(*(reader.u32() for _ in range(4))),
         )
@@ -209,6 +220,11 @@ class RunManifest:
     def hash(self) -> bytes:
         """Return SHA-256 of the encoding, 32 bytes."""
         return hashlib.sha256(self.encode()).digest()
+
+
+def _read_training(reader: Reader) -> TrainingTerms:
+    epochs, rate, batch, full = reader.u32(), reader.u32(), reader.u32(), reader.u32()
+    return TrainingTerms(epochs, rate, batch, full, reader.text())
 
 
 def _read_time(reader: Reader) -> datetime:
@@ -232,6 +248,7 @@ def _write_terms(writer: Writer, manifest: RunManifest) -> None:
         training.local_epochs,
         training.learning_rate_milli,
         training.batch_size,
+        training.full_weight_rows,
     ):
         writer.u32(value)
     writer.text(training.weighting)

@@ -1,0 +1,88 @@
+"""What the node trains and evaluates with: the records of its own store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from participant.deployment.evidence import training_sets
+from participant.store import Store
+from participant.training.dataset import TrainingSet
+from participant.training.inference import evaluate_histograms
+from participant.training.local import TrainConfig, local_update
+from shared.model.layout import ModelSpec
+from shared.secagg import Evaluation
+from shared.trust.manifest import TrainingTerms
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What the policy wants to know of the data; never leaves the node.
+
+    Attributes:
+        rows: labelled rows in the training part.
+        smallest_class: rows of its rarer class.
+    """
+
+    rows: int
+    smallest_class: int
+
+
+class Learner(Protocol):
+    """One run's view of the member's data."""
+
+    def facts(self) -> DataFacts:
+        """Return what the policy asks for."""
+        ...
+
+    def update(
+        self, model: NDArray[np.float32], terms: TrainingTerms, *, seed: int, threads: int
+    ) -> NDArray[np.float32]:
+        """Train from ``model``; return the difference, float32[n_params]."""
+        ...
+
+    def evaluate(self, model: NDArray[np.float32]) -> Evaluation:
+        """Evaluate ``model`` on the hold-out, which never trains."""
+        ...
+
+
+class StoreLearner:
+    """Learns from the records in the member's store, read once a run.
+
+    Args:
+        store: open.
+        kind: ``listing`` or ``shop``.
+        spec: the run's model.
+    """
+
+    def __init__(self, store: Store, kind: str, spec: ModelSpec) -> None:
+        self._spec = spec
+        self._set: TrainingSet = training_sets(store)(kind, spec)
+
+    def facts(self) -> DataFacts:
+        """Return row counts of the training part."""
+        counts = self._set.class_counts("train")
+        return DataFacts(sum(counts), min(counts))
+
+    def update(
+        self, model: NDArray[np.float32], terms: TrainingTerms, *, seed: int, threads: int
+    ) -> NDArray[np.float32]:
+        """Train locally; see :func:`~participant.training.local.local_update`."""
+        config = TrainConfig(
+            lr=terms.learning_rate_milli / 1000,
+            batch=terms.batch_size,
+            epochs=terms.local_epochs,
+            seed=seed,
+            threads=threads,
+        )
+        return local_update(self._spec, model, self._set, config)
+
+    def evaluate(self, model: NDArray[np.float32]) -> Evaluation:
+        """Return loss and score histograms on the hold-out."""
+        loss, positives, negatives = evaluate_histograms(
+            self._spec, model, self._set.part("holdout")
+        )
+        return Evaluation(loss, positives, negatives)

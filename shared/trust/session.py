@@ -1,0 +1,64 @@
+"""From a verified run manifest to what one secure-sum session and one round must look like.
+
+Both sides compute these for themselves; a coordinator that asks for anything else is refused
+because the bytes differ, not because a rule was remembered.
+"""
+
+from __future__ import annotations
+
+from shared.encoding import Writer
+from shared.model.layout import ModelSpec
+from shared.secagg import Layout, NoiseTerms, Quantiser, SessionTerms
+from shared.trust.manifest import RunManifest, VerifiedManifest
+
+CONFIG_DOMAIN = "touchstone/round-config/v1"
+
+
+def session_terms(verified: VerifiedManifest, session_id: bytes, ordinal: int) -> SessionTerms:
+    """Return the terms of the run's session number ``ordinal``.
+
+    Raises:
+        TermsRefused: the manifest's parameters cannot keep the secure sum's promise.
+    """
+    manifest = verified.manifest
+    sums = manifest.secure_sum
+    terms = SessionTerms(
+        manifest_hash=verified.hash,
+        run_id=manifest.run_id,
+        session_id=session_id,
+        ordinal=ordinal,
+        listed=tuple((member.index, member.public_key) for member in manifest.members),
+        coordinator_key=manifest.coordinator_key,
+        threshold=sums.threshold,
+        n_min=sums.n_min,
+        max_colluders=sums.max_colluders,
+        quantiser=Quantiser(
+            value_bits=sums.value_bits,
+            lane_bits=sums.lane_bits,
+            clip_coord=sums.clip_coord_milli / 1000,
+            clip_l2=sums.clip_l2_milli / 1000,
+            bucketed=manifest.training.weighting == "bucketed",
+        ),
+        slots=sums.slots,
+    )
+    terms.validate()
+    return terms
+
+
+def round_config(manifest: RunManifest, number: int) -> bytes:
+    """Return the canonical training config of round ``number``; T2 binds it."""
+    training = manifest.training
+    writer = Writer(CONFIG_DOMAIN).u32(number).u8(int(manifest.evaluates_in(number)))
+    writer.u32(training.local_epochs).u32(training.learning_rate_milli)
+    return writer.u32(training.batch_size).done()
+
+
+def round_layout(manifest: RunManifest, number: int) -> Layout:
+    """Return the layout of round ``number``'s vectors."""
+    spec = ModelSpec.decode(manifest.model_spec)
+    return Layout(spec.n_params, manifest.evaluates_in(number))
+
+
+def noise_terms(manifest: RunManifest) -> NoiseTerms:
+    """Return the evaluation's privacy as the manifest states it."""
+    return NoiseTerms(manifest.evaluation.epsilon_milli / 1000, manifest.evaluation.min_rows)
