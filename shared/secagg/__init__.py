@@ -5,7 +5,7 @@ Pure state machines over numpy and cryptography; see docs/explanation for the pr
 
 from __future__ import annotations
 
-from shared.secagg.coordinator import Coordinator, RoundFacts, RoundSum, SetupOutcome
+from shared.secagg.coordinator import Coordinator, RoundFacts, RoundSum
 from shared.secagg.coordinator_setup import SetupOutcome
 from shared.secagg.guard import RunGuard
 from shared.secagg.member import AnsweredRound, MaskedUpload, Member, OpenRound
