@@ -54,14 +54,13 @@ class AuditLog:
         with self._database.transaction() as own:
             return self._append(own, kind, body)
 
-    def events(self, *, after: int = 0, limit: int | None = None) -> Iterator[ChainedEvent]:
-        """Yield events in order, from sequence number ``after`` + 1, at most ``limit``."""
+    def events(self, *, after: int = 0) -> Iterator[ChainedEvent]:
+        """Yield events in order, from sequence number ``after`` + 1."""
         with self._database.reading() as session:
             rows = session.exec(
                 select(AuditEventRow)
                 .where(col(AuditEventRow.seq) > after)
                 .order_by(col(AuditEventRow.seq))
-                .limit(limit)
                 .execution_options(yield_per=1000)
             )
             for row in rows:

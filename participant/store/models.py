@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import JSON, Column, DateTime, LargeBinary, TypeDecorator, UniqueConstraint
 from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
 
@@ -37,11 +38,15 @@ class UtcTime(TypeDecorator[datetime]):
         return None if value is None else value.replace(tzinfo=UTC)
 
 
+class StoreTable(SQLModel, registry=registry()):
+    """Base of these tables: a registry of their own, apart from any other database's."""
+
+
 def _time() -> Column[datetime]:
     return Column(UtcTime(), nullable=False)
 
 
-class DeploymentRow(SQLModel, table=True):
+class DeploymentRow(StoreTable, table=True):
     """One decision about a model release at this member."""
 
     __tablename__ = "deployment"
@@ -54,7 +59,7 @@ class DeploymentRow(SQLModel, table=True):
     at: datetime = Field(sa_column=_time())
 
 
-class PrivacySpend(SQLModel, table=True):
+class PrivacySpend(StoreTable, table=True):
     """Privacy spent by one part of one round; spent is spent, rows are never changed."""
 
     __tablename__ = "privacy_ledger"
@@ -69,7 +74,7 @@ class PrivacySpend(SQLModel, table=True):
     at: datetime = Field(sa_column=_time())
 
 
-class AuditEventRow(SQLModel, table=True):
+class AuditEventRow(StoreTable, table=True):
     """One link of the hash chain (shared.audit.chain); ``at`` and ``body`` as hashed."""
 
     __tablename__ = "audit_event"
@@ -82,7 +87,7 @@ class AuditEventRow(SQLModel, table=True):
     hash: bytes = Field(sa_column=Column(LargeBinary(32), nullable=False, unique=True))
 
 
-class ImportedFile(SQLModel, table=True):
+class ImportedFile(StoreTable, table=True):
     """One file that was imported completely with one mapping."""
 
     __tablename__ = "import_file"
@@ -95,7 +100,7 @@ class ImportedFile(SQLModel, table=True):
     at: datetime = Field(sa_column=_time())
 
 
-class SegmentRow(SQLModel, table=True):
+class SegmentRow(StoreTable, table=True):
     """The catalogue of record segments: a file that is not listed here does not count.
 
     ``replaced`` is how many of its rows are newer versions of rows in earlier segments.
@@ -110,7 +115,7 @@ class SegmentRow(SQLModel, table=True):
     sha256: str
 
 
-class RunConsent(SQLModel, table=True):
+class RunConsent(StoreTable, table=True):
     """What this member answered to a run's manifest, and why."""
 
     __tablename__ = "run_consent"

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
-from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from participant.store.database import Database
@@ -70,13 +69,11 @@ class Records:
 
     def count(self, kind: Kind) -> int:
         """Return how many different records there are."""
-        with self._database.reading() as session:
-            total = session.exec(
-                select(func.sum(SegmentRow.rows - SegmentRow.replaced)).where(
-                    SegmentRow.kind == kind
-                )
-            ).one()
-        return int(total or 0)
+        return sum(row.rows - row.replaced for row in self._catalogue(kind))
+
+    def older_versions(self, kind: Kind) -> int:
+        """Return how many stored rows a newer version of the same record has replaced."""
+        return sum(row.replaced for row in self._catalogue(kind))
 
     def put(self, kind: Kind, frame: pl.DataFrame) -> Tally:
         """Store valid records, all or none; the same records again add nothing.
