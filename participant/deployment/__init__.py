@@ -1,0 +1,1 @@
+"""Releases at a member: fetch, verify, judge on the own hold-out, activate, roll back."""

@@ -40,6 +40,7 @@ class Reason(StrEnum):
     LOCAL_IS_BETTER = "local_is_better"
     HOLDOUT_TOO_SMALL = "holdout_too_small"
     HOLDOUT_ONE_CLASS = "holdout_one_class"
+    OTHER_KIND = "other_kind"
     FIRST_MODEL = "first_model_unjudged"
     OPERATOR = "operator"
     ALREADY_ACTIVE = "already_active"
@@ -81,8 +82,8 @@ class Verdict:
 
     accept: bool
     reason: Reason
-    rows: int
-    positives: int
+    rows: int = 0
+    positives: int = 0
     pr_auc: float | None = None
     duels: tuple[Duel, ...] = ()
 

@@ -1,0 +1,217 @@
+"""``touchstone-participant model``: which model runs here, why, and how to change it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from shared.console import JsonFlag, emit, out, say
+
+StateDir = Annotated[
+    Path, typer.Option("--dir", help="The node's folder.", envvar="TOUCHSTONE_DIR")
+]
+Release = Annotated[str, typer.Argument(help="A release's id, or its first unique digits.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Use what is on this machine only.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")]
+
+models = typer.Typer(help="Releases and the model that scores.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(models, name="model")
+
+
+@models.command("list")
+def list_models(
+    state_dir: StateDir,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="Ask the coordinator what it has released.")
+    ] = False,
+    as_json: bool = JsonFlag,
+) -> None:
+    """Show the models on this machine, or the coordinator's catalogue."""
+    from participant.deployment import overview
+    from participant.node.registry_client import channel_factory, registry
+
+    if remote:
+        with registry(channel_factory(state_dir)) as client:
+            here = set(overview.installed(state_dir))
+            rows: list[dict[str, Any]] = [
+                {
+                    "release_id": line.release_id,
+                    "sequence": line.sequence,
+                    "status": "installed" if line.release_id in here else "remote",
+                    "kind": "",
+                }
+                for line in client.releases()
+            ]
+    else:
+        rows = overview.models(state_dir)
+    emit({"models": rows}, as_json=as_json, text=lambda: _print(rows))
+
+
+@models.command("show")
+def show(
+    state_dir: StateDir,
+    release: Annotated[str, typer.Argument(help="A release's id; what runs when left out.")] = "",
+    as_json: bool = JsonFlag,
+) -> None:
+    """Show what runs and why, or one release on this machine, with every decision about it."""
+    from participant.deployment import overview
+    from participant.deployment.active import MODELS, verify_release
+    from participant.deployment.fetch import installed_path
+    from participant.deployment.state import LOCAL_ID, read_state
+    from shared.errors import NotFound
+    from shared.model.bundle import UnverifiedBundle
+
+    active = read_state(state_dir / MODELS).active
+    name = release or (active.release_id if active else "")
+    if not name:
+        raise NotFound("no model runs here yet", hint="a run ends in a release: `up`")
+    data: dict[str, Any] = {"release_id": name}
+    if name != LOCAL_ID:
+        release_id = overview.resolve(state_dir, name)
+        bundle = UnverifiedBundle.read(installed_path(state_dir, release_id))
+        data = overview.manifest_data(verify_release(state_dir, bundle, release_id).manifest)
+    data["active"] = active is not None and active.release_id == data["release_id"]
+    if active is not None and data["active"]:
+        data |= {"activated_at": active.at, "reason": active.reason}
+        data["calibrated"] = active.calibration is not None
+    decisions = overview.history(state_dir)
+    data["decisions"] = [one for one in decisions if one["release_id"] == data["release_id"]]
+    emit(data, as_json=as_json, text=lambda: _print_model(data))
+
+
+@models.command("verify")
+def verify(
+    path: Annotated[Path, typer.Argument(help="A bundle file, or the folder that holds one.")],
+    state_dir: StateDir,
+    as_json: bool = JsonFlag,
+) -> None:
+    """Check a bundle's signature, digests and feature space; exit code 7 if any does not hold."""
+    from participant.deployment import overview
+
+    data = overview.manifest_data(overview.verified(state_dir, path).manifest)
+    text = f"verified: release number {data['sequence']}, {data['release_id']}"
+    emit({"result": "verified", **data}, as_json=as_json, text=text)
+
+
+@models.command("compare")
+def compare(
+    release: Release, state_dir: StateDir, offline: Offline = False, as_json: bool = JsonFlag
+) -> None:
+    """Hold a release against what runs and your own local-only model; changes nothing."""
+    from participant.deployment import overview
+    from participant.deployment.evidence import figures
+    from participant.deployment.service import Deployer
+    from participant.deployment.texts import comparison, explain
+
+    release_id = overview.resolve(state_dir, release)
+    _, verdict = Deployer(state_dir).compare(release_id, _channel(state_dir, offline))
+    found = figures(verdict)
+    data = {
+        "release_id": release_id.hex(),
+        "would_activate": verdict.accept,
+        "reason": verdict.reason.value,
+        **found,
+    }
+    lines = [*comparison(found), f"the rule would {'activate' if verdict.accept else 'keep'}: "]
+    lines[-1] += explain(verdict.reason)
+    emit(data, as_json=as_json, text="\n".join(lines))
+
+
+@models.command("activate")
+def activate(
+    release: Annotated[
+        str, typer.Argument(help="A release's id, or `local` for your own local-only model.")
+    ],
+    state_dir: StateDir,
+    offline: Offline = False,
+    dry_run: DryRun = False,
+    as_json: bool = JsonFlag,
+) -> None:
+    """Let a newer release, or your own local-only model, run whatever the rule would say."""
+    from participant.deployment import overview
+    from participant.deployment.service import Deployer
+    from participant.deployment.state import LOCAL_ID
+
+    if dry_run:
+        data = {"result": "would_activate", "release_id": release}
+        if release != LOCAL_ID:
+            release_id = overview.resolve(state_dir, release)
+            Deployer(state_dir).check(release_id, _channel(state_dir, offline))
+            data["release_id"] = release_id.hex()
+        emit(data, as_json=as_json, text=f"would_activate: {data['release_id']}")
+        return
+    if release == LOCAL_ID:
+        outcome = Deployer(state_dir).activate_local()
+    else:
+        release_id = overview.resolve(state_dir, release)
+        outcome = Deployer(state_dir).activate(release_id, _channel(state_dir, offline))
+    _tell(outcome.decision, outcome, as_json=as_json)
+
+
+@models.command("rollback")
+def rollback(state_dir: StateDir, dry_run: DryRun = False, as_json: bool = JsonFlag) -> None:
+    """Let the model that ran before run again."""
+    from participant.deployment.active import MODELS
+    from participant.deployment.service import Deployer
+    from participant.deployment.state import read_state
+
+    if dry_run:
+        last = read_state(state_dir / MODELS).last()
+        data = {"result": "would_roll_back", "release_id": last.release_id}
+        emit(data, as_json=as_json, text=f"would_roll_back: to {last.release_id}")
+        return
+    _tell("rolled_back", Deployer(state_dir).rollback(), as_json=as_json)
+
+
+def _channel(state_dir: Path, offline: bool) -> Any:
+    from participant.node.registry_client import channel_factory
+
+    return None if offline else channel_factory(state_dir)
+
+
+def _tell(result: str, outcome: Any, *, as_json: bool) -> None:
+    from participant.deployment.texts import explain
+
+    if not outcome.calibrated:
+        say("note: the calibration split is too small or of one class: no bands are promised")
+    data = {
+        "result": result,
+        "release_id": outcome.release_id,
+        "reason": outcome.reason,
+        "calibrated": outcome.calibrated,
+        "metrics": outcome.metrics,
+    }
+    emit(data, as_json=as_json, text=f"{result}: {outcome.release_id} ({explain(outcome.reason)})")
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        say("no model is here yet: a completed run ends in a release, which `up` deploys")
+        return
+    table = Table("number", "release", "kind", "status", box=None)
+    for row in rows:
+        number = str(row["sequence"]) if row["sequence"] else "–"
+        table.add_row(number, row["release_id"], row["kind"], row["status"])
+    out.print(table)
+
+
+def _print_model(data: dict[str, Any]) -> None:
+    from participant.deployment.texts import comparison, explain
+
+    for name, value in data.items():
+        if name in ("decisions", "alliance_metrics"):
+            continue
+        out.print(f"{name:<20}{'–' if value is None else value}", markup=False)
+    for name, value in data.get("alliance_metrics", {}).items():
+        out.print(f"alliance {name:<11}{value}", markup=False)
+    for one in data["decisions"]:
+        out.print(f"{one['at']}  {one['action']}: {explain(one['reason'])}", markup=False)
+        for line in comparison(one["metrics"]):
+            out.print(f"    {line}", markup=False)

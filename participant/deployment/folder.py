@@ -1,0 +1,42 @@
+"""One process at a time may change which model runs."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from participant.deployment import log
+from participant.deployment.active import MODELS
+from participant.deployment.state import read_state
+from participant.store import Store
+from shared.clock import Clock
+from shared.files import storage_error
+
+
+@contextmanager
+def exclusive(state_dir: Path, clock: Clock) -> Iterator[Store]:
+    """Wait for the lock on ``models/``, finish what a killed process left, yield the store.
+
+    Raises:
+        StorageError: the folder or the store cannot be used.
+        StateError: ``active.json`` is damaged.
+    """
+    models = state_dir / MODELS
+    try:
+        models.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(models / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise storage_error(error, models) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        store = Store.open(state_dir, clock=clock)
+        try:
+            log.catch_up(store, read_state(models))
+            yield store
+        finally:
+            store.close()
+    finally:
+        os.close(handle)

@@ -1,0 +1,113 @@
+"""The member's own local-only model on disk: never signed, never sent, checked by its digest."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from participant.deployment.candidate import Candidate
+from participant.deployment.state import LOCAL_ID
+from participant.training.dataset import TrainingSet
+from shared.encoding import Reader, Writer
+from shared.errors import MalformedMessage, VerificationError
+from shared.files import write_atomic
+from shared.limits import MAX_BUNDLE_BYTES
+from shared.model.layout import ModelSpec, check_vector, feature_space_hash
+
+DOMAIN = "touchstone/local-model/v1"
+FOLDER = "local"
+_TENSOR = "vector"
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """A model trained on this member's records alone.
+
+    Attributes:
+        kind: what it scores, ``listing`` or ``shop``.
+        spec: its shape.
+        vector: float32[P].
+    """
+
+    kind: str
+    spec: ModelSpec
+    vector: NDArray[np.float32] = field(repr=False)
+
+    def encode(self) -> bytes:
+        """Return the file's content."""
+        tensors = {_TENSOR: np.ascontiguousarray(self.vector, dtype="<f4")}
+        writer = Writer(DOMAIN).text(self.kind).blob(self.spec.encode())
+        writer.fixed(feature_space_hash(self.spec), 32)
+        return writer.blob(safetensors.numpy.save(tensors)).done()
+
+    @classmethod
+    def decode(cls, data: bytes) -> LocalModel:
+        """Read a file's content.
+
+        Raises:
+            MalformedMessage: it is not a local model, or of another feature space.
+            UnknownModel: the values do not fit the model.
+        """
+        reader = Reader(data, DOMAIN)
+        kind, spec = reader.text(32), ModelSpec.decode(reader.blob(1024))
+        if reader.fixed(32) != feature_space_hash(spec):
+            raise MalformedMessage("the local model belongs to another version's feature space")
+        weights = reader.blob(MAX_BUNDLE_BYTES)
+        reader.end()
+        try:
+            vector = safetensors.numpy.load(weights)[_TENSOR]
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise MalformedMessage("the local model's weights cannot be read") from error
+        return cls(kind, spec, check_vector(spec, vector))
+
+
+def own_model(models: Path, training_set: TrainingSet, kind: str) -> Candidate:
+    """Return the local-only model of a training set, fitted now unless it was before.
+
+    The file is named after everything the fit depends on, so the same records are not fitted
+    twice and a model that runs is never overwritten by another.
+
+    Raises:
+        NothingToTrain: the training part is empty.
+        StorageError: the disk refuses.
+    """
+    name = f"{FOLDER}/{_fingerprint(training_set, kind)}.model"
+    path = models / name
+    model = _read(path)
+    if model is None:
+        from participant.training.baseline import fit_local
+
+        model = LocalModel(kind, training_set.spec, fit_local(training_set).vector)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomic(path, model.encode(), mode=0o600)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Candidate(LOCAL_ID, name, sha256, kind, 0, model.spec, model.vector)
+
+
+def _read(path: Path) -> LocalModel | None:
+    """Return a stored model, or None if it is not there or damaged and has to be fitted again."""
+    try:
+        return LocalModel.decode(path.read_bytes())
+    except (FileNotFoundError, VerificationError):
+        return None
+
+
+def _fingerprint(training_set: TrainingSet, kind: str) -> str:
+    """Return 32 hex digits of what a fit depends on: records, labels, split and model."""
+    hasher = hashlib.sha256(kind.encode() + training_set.spec.encode())
+    hasher.update(feature_space_hash(training_set.spec))
+    matrix, split = training_set.matrix, training_set.split
+    for array in (
+        *(matrix.indptr, matrix.indices, matrix.data),
+        *(training_set.labels, training_set.confidence),
+        *(split.train, split.calibration, split.holdout),
+    ):
+        hasher.update(f"{array.dtype.str}{array.shape}".encode())
+        hasher.update(np.ascontiguousarray(array).tobytes())
+    return hasher.hexdigest()[:32]
