@@ -22,6 +22,7 @@ from coordinator.config import CoordinatorConfig
 from coordinator.db import Database
 from coordinator.db.records import Alliance
 from coordinator.enrolment.access import Gatekeeper
+from coordinator.enrolment.files import load_ca
 from coordinator.enrolment.servicer import enrolment_server
 from coordinator.enrolment.tls import mtls_server_credentials
 from coordinator.fleet.grid import AllianceGrid
@@ -31,9 +32,11 @@ from coordinator.registry import servicer as registry
 from shared.errors import NetworkError, TouchstoneError
 from shared.fleet.wire import Timing, channel_options
 from shared.locks import process_lock
+from shared.logs import log_to
 from shared.trust.names import authority_of
 
 LOCK_FILE = "serve.lock"
+LOG_FILE = "coordinator.log"
 
 STOP_GRACE_S = 2.0
 """For members to hear the goodbye and for open calls to finish."""
@@ -76,7 +79,9 @@ async def serve(
         NotFound: no alliance was founded here.
         NetworkError: a port is in use or cannot be bound.
     """
+    load_ca(state_dir)  # leaves no lock or log in a folder that is not a coordinator's
     with process_lock(state_dir / LOCK_FILE, "a coordinator"):
+        log_to(state_dir / LOG_FILE)
         db = Database.open(state_dir)
         try:
             await _serve(state_dir, db, make_supervisor, timing or Timing(), ready)

@@ -8,7 +8,6 @@ from pathlib import Path
 import typer
 
 from shared.console import say
-from shared.logs import log_to
 
 DirOption = typer.Option(
     ..., "--dir", envvar="TOUCHSTONE_DIR", help="The coordinator's state folder."
@@ -26,6 +25,5 @@ def serve(folder: Path = DirOption) -> None:
     from coordinator import serving
     from coordinator.rounds.supervisor import Supervisor
 
-    log_to(folder / "coordinator.log")
     asyncio.run(serving.serve(folder, Supervisor, ready=say))
     say("stopped")

@@ -14,7 +14,8 @@ from flwr.app import Message
 from shared.fleet.chunks import opening, pieces
 from shared.fleet.messages import ERROR_NO_REPLY, ERROR_UNDELIVERED, encode
 from shared.limits import GRANT_BYTES, MAX_MESSAGE_BYTES, MAX_SEND_ATTEMPTS
-from tests.support.fleet import Fleet, Proxy, content, echo, instruct, wait_until
+from shared.trust.errors import CoordinatorNotTrusted
+from tests.support.fleet import Fleet, Pki, Proxy, content, echo, instruct, wait_until
 
 MB = 1024 * 1024
 
@@ -299,3 +300,46 @@ def test_a_second_greeting_ends_the_stream(fleet: Fleet) -> None:
     with fleet.raw(1) as member:
         member.send(hello=pb.Hello())
         assert member.status() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_line_that_is_accepted_and_dropped_is_network_trouble(fleet: Fleet) -> None:
+    """A gateway in front of a coordinator that is down ends TLS handshakes half-way."""
+    proxy = Proxy(fleet)
+    fleet.stop_serving()
+    node = fleet.node(1, port=proxy.port)
+    wait_until(lambda: len(node.states) >= 3)
+    assert not node.future.done()
+    fleet.serve()
+    fleet.wait_connected(1)
+
+
+def test_a_coordinator_of_another_alliance_ends_a_node_that_was_never_connected(
+    fleet: Fleet,
+) -> None:
+    fleet.credentials[1], _ = Pki().member(1)
+    node = fleet.node(1)
+    with pytest.raises(CoordinatorNotTrusted):
+        node.future.result(15)
+
+
+def test_an_impostor_does_not_end_a_node_that_knows_its_coordinator(fleet: Fleet) -> None:
+    """Whoever can redirect traffic for a minute must not be able to stop every node for good."""
+    node = fleet.node(1)
+    fleet.wait_connected(1)
+    real, fleet.pki.server = fleet.pki.server, Pki().server
+    fleet.stop_serving()
+    fleet.serve()
+    wait_until(lambda: any("does not belong" in text for _, text in node.states))
+    fleet.stop_serving()
+    fleet.pki.server = real
+    fleet.serve()
+    fleet.wait_connected(1)
+
+
+def test_a_certificate_the_authority_did_not_issue_never_connects(fleet: Fleet) -> None:
+    """TLS 1.3 tells the refused side nothing, so all that a node can say is that it was cut off."""
+    fleet.credentials[1], _ = Pki().member(1, trusts=fleet.pki.ca_pem)
+    node = fleet.node(1)
+    wait_until(lambda: len(node.states) >= 3)
+    assert {state for state, _ in node.states} == {"lost"}
+    assert fleet.grid.connected() == frozenset()

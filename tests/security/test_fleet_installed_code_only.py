@@ -60,7 +60,7 @@ def test_the_application_is_named_by_the_installation_alone() -> None:
         if isinstance(node, ast.Import | ast.ImportFrom):
             named = getattr(node, "module", None) or node.names[0].name
             assert named.split(".")[0] not in LOADERS - {"importlib"}
-            assert not (named == "importlib"), "only importlib.metadata, for the version"
+            assert named != "importlib", "only importlib.metadata, for the version"
 
 
 def app_that_counts() -> tuple[ClientApp, list[str]]:

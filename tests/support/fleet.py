@@ -106,14 +106,21 @@ class Pki:
             require_client_auth=True,
         )
 
-    def member(self, index: int) -> tuple[grpc.ChannelCredentials, bytes]:
-        """Return a new member's channel credentials and its certificate in DER."""
+    def member(
+        self, index: int, trusts: bytes | None = None
+    ) -> tuple[grpc.ChannelCredentials, bytes]:
+        """Return a new member's channel credentials and its certificate in DER.
+
+        Args:
+            index: roster index.
+            trusts: authority the member expects of the server, in PEM; its own by default.
+        """
         key = new_tls_key()
         certificate = self.authority.issue_member_tls(
             key.public_key(), f"member-{index}", "ab" * 16, index, SystemClock().now()
         )
         pem = certificate.public_bytes(Encoding.PEM)
-        credentials = grpc.ssl_channel_credentials(self.ca_pem, encode_key(key), pem)
+        credentials = grpc.ssl_channel_credentials(trusts or self.ca_pem, encode_key(key), pem)
         return credentials, certificate.public_bytes(Encoding.DER)
 
 
