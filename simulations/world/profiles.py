@@ -47,13 +47,13 @@ class Profile:
 _EVERYTHING = dict.fromkeys(CATEGORIES, 1.0)
 _ALL_LANGUAGES = {"en": 3.0, "zh": 1.5, "de": 2.0, "fr": 2.0, "es": 2.0}
 _TEN = (
-    Profile("veltrine", {"bags": 1}, {"fr": 0.6, "en": 0.4}, ("FR", "IT", "GB"), "EUR", "csv",
+    Profile("veltrine", {"bags": 1}, {"fr": 0.5, "en": 0.5}, ("FR", "IT", "GB"), "EUR", "csv",
             0.065, 0.9, 0.10, 5.0, {"list_price": 0.05}),
-    Profile("tonvara", {"audio": 1}, {"zh": 0.5, "en": 0.5}, ("CN", "US", "JP"), "CNY", "jsonl",
+    Profile("tonvara", {"audio": 1}, {"zh": 0.45, "en": 0.55}, ("CN", "US", "JP"), "CNY", "jsonl",
             0.06, 1.1, 0.13, 7.0, {"return_rate": 0.3}),
-    Profile("felsgrat", {"outdoor": 1}, {"de": 0.8, "en": 0.2}, ("DE", "AT", "CH"), "EUR",
+    Profile("felsgrat", {"outdoor": 1}, {"de": 0.65, "en": 0.35}, ("DE", "AT", "CH"), "EUR",
             "parquet", 0.05, 0.9, 0.12, 7.0, {"payee": 0.4, "quantity": 0.2}),
-    Profile("luzmira", {"cosmetics": 1}, {"es": 0.65, "en": 0.35}, ("ES", "MX", "US"), "USD",
+    Profile("luzmira", {"cosmetics": 1}, {"es": 0.55, "en": 0.45}, ("ES", "MX", "US"), "USD",
             "csv", 0.06, 0.9, 0.14, 6.0, {"seller_rating": 0.25, "ship_days": 0.3}),
     Profile("portolan", _EVERYTHING, _ALL_LANGUAGES, ("DE", "US", "CN", "FR", "ES"), "EUR",
             "parquet", 0.05, 1.3, 0.09, 4.0, {"list_price": 0.15}),
@@ -76,7 +76,17 @@ def profiles(config: WorldConfig) -> list[Profile]:
         _TEN[i % 10] if i < 10 else replace(_TEN[i % 10], name=f"{_TEN[i % 10].name}-{i // 10 + 1}")
         for i in range(config.members)
     ]
+    trades = {c for profile in named if len(profile.categories) == 1 for c in profile.categories}
+    if config.preset not in ("iid", "quantity-skew", "label-skew", "language-split"):
+        named = [_trading(profile, trades) for profile in named]
     return [_adapt(profile, i, config) for i, profile in enumerate(named)]
+
+
+def _trading(profile: Profile, trades: set[str]) -> Profile:
+    """Return a marketplace that carries what the brands of this world make."""
+    if len(profile.categories) == 1:
+        return profile
+    return replace(profile, categories={c: 1.0 for c in CATEGORIES if c in trades})
 
 
 def _adapt(profile: Profile, index: int, config: WorldConfig) -> Profile:

@@ -15,7 +15,7 @@ from simulations.world.profiles import Profile
 from simulations.world.texts import CODE_CONCEPTS, JARGON_CONCEPTS
 
 BIRTHS_PER_WEEK = 0.30
-"""Tactics born a week at a member of size 1."""
+"""Tactics born a week at each member."""
 
 EARLIEST = -14
 """Tactics are born from this week on, so that week 0 already sees some."""
@@ -114,7 +114,7 @@ def tactics(config: WorldConfig, members: list[Profile]) -> list[Tactic]:
     found: list[Tactic] = []
     for week in range(EARLIEST, config.weeks):
         for member in members:
-            for _ in range(draws.count(BIRTHS_PER_WEEK * min(member.size, 1.5))):
+            for _ in range(draws.count(BIRTHS_PER_WEEK)):
                 found.append(_born(f"T{len(found):04d}", member, week, config, members, draws))
     return found
 

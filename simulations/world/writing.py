@@ -143,9 +143,7 @@ def counterfeit_wording(
     if draws.chance(0.12):
         phrases.append(draws.choice([w for k in ("used", "outlet", "grey") for w in lex.kinds[k]]))
     template = tactic.template if tactic and draws.chance(DECORATED_TACTIC) else "{}"
-    return _assemble(
-        lex, title, phrases, draws, template, code_word=coded, obfuscated=obfuscated
-    )
+    return _assemble(lex, title, phrases, draws, template, code_word=coded, obfuscated=obfuscated)
 
 
 def _jargon(lex: Lexicon, tactic: Tactic | None, rate: float, draws: Draws) -> list[str]:
