@@ -32,6 +32,7 @@ from shared.secagg import (
     default_value_bits,
     wire,
 )
+from shared.secagg.errors import SlotClosed
 
 Fault = Callable[[str, int, bytes], list[bytes]]
 """(step, member, bytes) -> what arrives; steps are "share", "share-reply", "masked-reply"..."""
@@ -55,6 +56,14 @@ def losing(lost: dict[int, str]) -> Fault:
         return [] if order.index(step.removesuffix("-reply")) >= gone else [data]
 
     return fault
+
+
+def kind_of(message: bytes) -> str:
+    """Return a message's kind; a share bundle, which is no envelope, has none."""
+    try:
+        return wire.peek(message).kind
+    except TouchstoneError:
+        return ""
 
 
 class Killed(Exception):
@@ -136,9 +145,9 @@ class Node:
     n_params: int = 10
     disk: Disk = field(default_factory=Disk)
     fuse: int | None = None
-    member: Member = field(init=False)
+    member: Member | None = field(init=False)
     plain: dict[tuple[int, int, int], NDArray[np.uint64]] = field(default_factory=dict)
-    released: list[tuple[int, bytes]] = field(default_factory=list)
+    released: set[tuple[int, int, int, bytes]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.guard = RunGuard(self.terms.run_id)
@@ -180,17 +189,21 @@ class Node:
                 limits=self.limits,
                 guard=self.guard,
             )
-        else:
+        elif self.guard.session_ordinal < self.terms.ordinal:
             self.begin(self.terms)
+        else:
+            self.member = None  # the session was joined and its keys are gone
 
     def answer(self, request: bytes) -> bytes:
         """Handle any request but 'masked' and persist before answering."""
-        before = self.guard.last_released_round
+        if self.member is None:
+            raise SlotClosed("this node waits for the next session")
         reply = self.member.handle(request)
         self.persist()
-        slot = self.member._me.state.slot
-        if self.guard.last_released_round != before and slot is not None:
-            self.released.append((slot.round, slot.bitmap))
+        if kind_of(reply) in ("unmask-reply", "release-reply"):
+            slot = self.member._me.state.slot
+            assert slot is not None
+            self.released.add((slot.round, self.terms.ordinal, slot.slot, slot.bitmap))
         return reply
 
     def train(self, request: bytes, model: bytes = MODEL) -> tuple[bytes, bytes]:
@@ -233,6 +246,32 @@ class World:
         self.coordinator = Coordinator.begin(terms=terms, signing_key=identity(0))
         self.refusals: list[TouchstoneError] = []
         self.log: dict[tuple[str, int], bytes] = {}
+        self.journal: dict[str, bytes] = {}
+        self.desk_fuse: int | None = None
+
+    def save(self, *names: str) -> None:
+        """Write the coordinator's journal, in the order given; the fuse may burn out."""
+        for name in names:
+            if self.desk_fuse is not None:
+                if self.desk_fuse == 0:
+                    self.desk_fuse = None
+                    raise Killed(name)
+                self.desk_fuse -= 1
+            write = {
+                "setup": self.coordinator.dump_setup,
+                "accumulator": lambda: bytes(self.coordinator.accumulator()),
+                "round": self.coordinator.dump_round,
+            }
+            self.journal[name] = write[name]()
+
+    def restart_desk(self) -> None:
+        """Kill the coordinator and read its journal."""
+        self.coordinator = Coordinator.load(
+            signing_key=identity(0),
+            setup=self.journal["setup"],
+            round_state=self.journal.get("round", b""),
+            accumulator=self.journal.get("accumulator", b""),
+        )
 
     def new_session(self, terms: SessionTerms) -> None:
         """Everybody enters a newer session of the same run."""
@@ -257,6 +296,9 @@ class World:
             except TouchstoneError as error:
                 self.refusals.append(error)
                 continue
+            except Killed:
+                node.restart()
+                continue
             self.log[step, index] = reply
             for back in self.fault(step + "-reply", index, reply):
                 try:
@@ -274,7 +316,10 @@ class World:
             self.exchange("share", index, request, desk.on_share)
         for index in desk.dealers:
             self.exchange("confirm", index, desk.confirm_request(index), desk.on_confirm)
-        return desk.finish_setup()
+        outcome = desk.finish_setup()
+        if outcome.usable:
+            self.save("setup", "round")
+        return outcome
 
     def collect(self, round_no: int = 1, participants: Iterable[int] | None = None) -> bytes:
         """Run exchange 1 and return its request."""
@@ -282,6 +327,7 @@ class World:
         chosen = tuple(participants) if participants is not None else desk.confirmed
         digest = hashlib.sha256(MODEL).digest()
         request = desk.open_round(round_no, chosen, digest, CONFIG, self.layout.words)
+        self.save("round")
         for index in chosen:
             self.upload(index, request)
         return request
@@ -305,13 +351,17 @@ class World:
         """Run exchange 2, on whichever path is due, and finish."""
         desk = self.coordinator
         survivors = desk.close_masked()
+        self.save("accumulator", "round")
         request = desk.unmask_request()
         for index in survivors:
             self.exchange("unmask", index, request, desk.on_unmask)
+            self.save("round")
         if desk.needs_release:
             request = desk.release_request()
+            self.save("round")
             for index in survivors:
                 self.exchange("release", index, request, desk.on_release)
+                self.save("round")
         return desk.finish_round()
 
     def round(self, round_no: int = 1, participants: Iterable[int] | None = None) -> RoundSum:
