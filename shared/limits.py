@@ -97,3 +97,10 @@ MAX_CONFIG_BYTES = 256 * 1024
 
 MAX_EXPORT_FIELD = 4 * 1024 * 1024
 """Characters in one CSV field: a quote left open would otherwise swallow the rest of the file."""
+
+MIN_TRANSFER_BYTES_S = 64 * 1024
+"""Slowest transfer that may keep its place: a 4 MB model in a minute. Without it, a few members
+that send or take one byte now and then would hold every place for ever."""
+
+MAX_QUEUED_FRAMES = 1024
+"""Control frames waiting for a peer that does not read; an honest one never has ten."""

@@ -170,11 +170,12 @@ class Hub:
             self._changed.notify_all()
 
     def fit(self, key: str, index: int) -> Fit:
-        """Judge an announced reply; one to another member's instruction is audited."""
+        """Judge an announced reply; one to another member's instruction is audited, once."""
         with self._changed:
             self._expire()
             fit = self._mailbox.fit(key, index)
-        if fit is Fit.FOREIGN:
+            news = fit is Fit.FOREIGN and self._mailbox.note_intruder(key, index)
+        if news:
             self.audit("fleet.reply_forged", {"member": index, "message_id": key})
         return fit
 

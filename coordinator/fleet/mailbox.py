@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from flwr.app import Message
@@ -46,6 +46,7 @@ class Entry:
     expires: float
     delivered: bool = False
     answer: bytes | Message | None = None
+    intruders: set[int] = field(default_factory=set)
 
     @property
     def index(self) -> int:
@@ -100,6 +101,14 @@ class Mailbox:
         if entry is not None and entry.index != index:
             return Fit.FOREIGN
         return Fit.EXPECTED if entry is not None and entry.answer is None else Fit.STALE
+
+    def note_intruder(self, key: str, index: int) -> bool:
+        """Note who answered in another member's place; return whether that is news."""
+        entry = self._entries.get(key)
+        if entry is None or index in entry.intruders:
+            return False
+        entry.intruders.add(index)
+        return True
 
     def mark_delivered(self, key: str, index: int) -> None:
         """Note that the member has the instruction."""

@@ -80,7 +80,7 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
     async def _serve(self, context: Context) -> None:
         pem = peer_pem(context.auth_context())
         peer = await asyncio.to_thread(self._gatekeeper.admit, pem)
-        hello = await self._greet(context, peer)
+        hello = await self._greeting(context)
 
         async def check() -> None:
             await asyncio.to_thread(self._gatekeeper.admit, pem)
@@ -94,24 +94,29 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
             downloads=self._downloads,
             check=check,
         )
-        await asyncio.to_thread(self._seen, peer.index)
+        # Attached before it is welcomed: a member that knows it is connected is connected.
         self._hub.attach(peer.index, stream)
         _log.info("member connected", member=peer.member_id, software=hello.software)
         try:
+            await context.write(pb.CoordinatorFrame(welcome=self._welcome(peer)))
+            await asyncio.to_thread(self._seen, peer.index)
             await stream.run()
         finally:
             self._hub.detach(peer.index, stream)
             _log.info("member left", member=peer.member_id)
             await asyncio.to_thread(self._seen, peer.index)
 
-    async def _greet(self, context: Context, peer: Peer) -> pb.Hello:
+    async def _greeting(self, context: Context) -> pb.Hello:
         async with asyncio.timeout(self._timing.hello_s):
             frames: Stream[pb.NodeFrame, pb.CoordinatorFrame] = context
             frame = await next_frame(frames)
         if frame is None or frame.WhichOneof("body") != "hello":
             raise MalformedMessage("a stream must begin with a greeting")
         check_hello(frame.hello)
-        welcome = pb.Welcome(
+        return frame.hello
+
+    def _welcome(self, peer: Peer) -> pb.Welcome:
+        return pb.Welcome(
             protocol=PROTOCOL,
             index=peer.index,
             keepalive_ms=int(self._timing.keepalive_s * 1000),
@@ -120,8 +125,6 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
             grant_bytes=GRANT_BYTES,
             coordinator_session=self._session,
         )
-        await context.write(pb.CoordinatorFrame(welcome=welcome))
-        return frame.hello
 
 
 def check_hello(hello: pb.Hello) -> None:

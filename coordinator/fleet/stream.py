@@ -21,7 +21,7 @@ from shared.fleet.chunks import opening, pieces
 from shared.fleet.errors import MessageTooLarge
 from shared.fleet.messages import Message, encode
 from shared.fleet.wire import Stream, Timing, next_frame
-from shared.limits import MAX_SEND_ATTEMPTS
+from shared.limits import MAX_QUEUED_FRAMES, MAX_SEND_ATTEMPTS, MIN_TRANSFER_BYTES_S
 
 Frame = pb.CoordinatorFrame
 Frames = Stream[pb.NodeFrame, pb.CoordinatorFrame]
@@ -64,7 +64,7 @@ class MemberStream:
         self._attempts: dict[str, int] = {}
         self._goodbye: pb.Goodbye | None = None
         self._heard = self._pinged = self._loop.time()
-        self._uploads = Uploads(hub, index, self._queue, self._loop.time)
+        self._uploads = Uploads(hub, index, self._queue, self._loop.time, timing.stall_s)
 
     # -- Link: any thread -------------------------------------------------------------------
 
@@ -125,6 +125,8 @@ class MemberStream:
             self._receive(kind, frame)
 
     def _receive(self, kind: str | None, frame: pb.NodeFrame) -> None:
+        if len(self._control) > MAX_QUEUED_FRAMES:
+            raise MalformedMessage("the member sends frames but reads none")
         if kind == "intent":
             self._uploads.intent(frame.intent)
         elif kind == "start":
@@ -142,6 +144,8 @@ class MemberStream:
 
     def _refused(self, nack: pb.Nack) -> None:
         key = nack.message_id
+        if self._hub.instruction(key, self._index) is None:
+            return
         tries = self._attempts[key] = self._attempts.get(key, 0) + 1
         if nack.retry and tries < MAX_SEND_ATTEMPTS:
             self._sent.discard(key)
@@ -182,10 +186,12 @@ class MemberStream:
             except MessageTooLarge as error:
                 self._hub.refuse(key, self._index, error.message)
                 return
-            await self._put(Frame(start=start))
-            for piece in pieces(data):
-                await self._put(Frame(chunk=piece))
-                await self._flush()
+            slowest = self._timing.stall_s + len(data) / MIN_TRANSFER_BYTES_S
+            async with asyncio.timeout(slowest):
+                await self._put(Frame(start=start))
+                for piece in pieces(data):
+                    await self._put(Frame(chunk=piece))
+                    await self._flush()
 
     async def _watch(self) -> None:
         pause = min(self._timing.admit_s, self._timing.keepalive_s / 2)
@@ -194,8 +200,8 @@ class MemberStream:
             now = self._loop.time()
             if now - self._heard > self._timing.silence_s:
                 return
-            if self._uploads.idle_s > self._timing.stall_s:
-                self._leave("upload_stalled", "an upload made no progress")
+            if self._uploads.overdue:
+                self._leave("upload_stalled", "an upload made too little progress")
             if now - max(self._heard, self._pinged) > self._timing.keepalive_s:
                 self._pinged = now
                 self._queue(Frame(ping=pb.Ping(nonce=int(now))))

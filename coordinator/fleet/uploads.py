@@ -7,6 +7,7 @@ the stream opened; nothing in a frame can make it another.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from alliance.v1 import fleet_pb2 as pb
 
@@ -15,9 +16,17 @@ from coordinator.fleet.mailbox import Fit
 from shared.errors import MalformedMessage, TouchstoneError
 from shared.fleet.chunks import Assembly, check_size
 from shared.fleet.errors import MessageTooLarge
-from shared.limits import GRANT_BYTES, MAX_SEND_ATTEMPTS
+from shared.limits import GRANT_BYTES, MAX_SEND_ATTEMPTS, MIN_TRANSFER_BYTES_S
 
 Frame = pb.CoordinatorFrame
+
+
+@dataclass
+class _Owed:
+    """An upload that has a place: when it last made progress, and when it must be done."""
+
+    progress: float
+    deadline: float
 
 
 class Uploads:
@@ -29,34 +38,47 @@ class Uploads:
         index: int,
         queue: Callable[[pb.CoordinatorFrame], None],
         monotonic: Callable[[], float],
+        stall_s: float,
     ) -> None:
         self._hub = hub
         self._index = index
         self._queue = queue
         self._monotonic = monotonic
+        self._stall_s = stall_s
         self._assembly: Assembly | None = None
-        self._owed: dict[str, float] = {}  # uploads we wait for -> last progress
+        self._announced: dict[str, int] = {}  # key -> bytes, until its grant comes
+        self._owed: dict[str, _Owed] = {}
         self._damaged: dict[str, int] = {}
 
     @property
-    def idle_s(self) -> float:
-        """Seconds since the least active of the uploads we wait for made progress."""
-        return max((self._monotonic() - at for at in self._owed.values()), default=0.0)
+    def overdue(self) -> bool:
+        """Whether an upload makes no progress, or too little to deserve its place."""
+        now = self._monotonic()
+        return any(
+            now - owed.progress > self._stall_s or now > owed.deadline
+            for owed in self._owed.values()
+        )
+
+    def _expect(self, key: str, total: int) -> None:
+        now = self._monotonic()
+        self._owed[key] = _Owed(now, now + self._stall_s + total / MIN_TRANSFER_BYTES_S)
 
     def intent(self, frame: pb.Intent) -> None:
         """A large reply is ready at the member and waits for its turn."""
         key = frame.reply_to
         if self._expected(key) and self._acceptable(key, frame.total_bytes):
+            self._announced[key] = frame.total_bytes
             self._hub.request_grant(key, self._index)
 
     def granted(self, key: str) -> None:
         """It is the turn of the member's reply to ``key``."""
-        self._owed[key] = self._monotonic()
+        self._expect(key, self._announced.pop(key, 0))
         self._queue(Frame(grant=pb.Grant(reply_to=key)))
 
     def forget(self, key: str) -> None:
         """Nobody waits for the reply to ``key`` any more, so it cannot stall."""
         self._owed.pop(key, None)
+        self._announced.pop(key, None)
 
     def start(self, frame: pb.MessageStart) -> None:
         """A reply begins; one that was not complete is dropped without a trace."""
@@ -72,7 +94,8 @@ class Uploads:
         except TouchstoneError as error:
             self._damage(key, error)
         else:
-            self._owed[key] = self._monotonic()
+            if key not in self._owed:
+                self._expect(key, frame.total_bytes)
 
     def chunk(self, frame: pb.Chunk) -> None:
         """The next bytes; those of a reply that was turned down are ignored."""
@@ -80,7 +103,8 @@ class Uploads:
         if assembly is None:
             return
         key = assembly.start.reply_to
-        self._owed[key] = self._monotonic()
+        if key in self._owed:
+            self._owed[key].progress = self._monotonic()
         try:
             assembly.add(frame)
             if assembly.complete:

@@ -18,6 +18,7 @@ from shared.errors import NetworkError, TouchstoneError
 from shared.fleet.chunks import Assembly, opening, pieces
 from shared.fleet.errors import DigestMismatch, IdentityInUse
 from shared.fleet.wire import PROTOCOL, Stream, Timing, next_frame
+from shared.limits import MAX_QUEUED_FRAMES
 
 Frame = pb.NodeFrame
 Call = Stream[pb.CoordinatorFrame, pb.NodeFrame]
@@ -121,6 +122,8 @@ class Session:
             handle = on.get(frame.WhichOneof("body") or "")
             if handle is None:
                 raise NetworkError("the coordinator sent a frame this release does not know")
+            if len(self._control) > MAX_QUEUED_FRAMES:
+                raise NetworkError("the coordinator sends frames but reads none")
             handle(frame)
 
     def _on_grant(self, key: str) -> None:

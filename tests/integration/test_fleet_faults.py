@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import grpc
 import pytest
 from alliance.v1 import fleet_pb2 as pb
 from flwr.app import Message
 
+from coordinator.fleet import uploads
 from shared.fleet.chunks import opening, pieces
 from shared.fleet.messages import ERROR_NO_REPLY, ERROR_UNDELIVERED, encode
 from shared.limits import GRANT_BYTES, MAX_MESSAGE_BYTES, MAX_SEND_ATTEMPTS
@@ -231,7 +233,10 @@ def test_a_forged_reply_is_dropped_audited_and_ends_the_stream(fleet: Fleet) -> 
         key = asked.metadata.message_id
         forger.send(start=opening(forged, reply_to=key, kind="train.step"))
         assert forger.status() is grpc.StatusCode.INVALID_ARGUMENT
-        assert ("fleet.reply_forged", {"member": 2, "message_id": key}) in fleet.audit
+        with fleet.raw(2) as again:
+            again.send(intent=pb.Intent(reply_to=key, total_bytes=5))
+            assert again.status() is grpc.StatusCode.INVALID_ARGUMENT
+        assert fleet.audit == [("fleet.reply_forged", {"member": 2, "message_id": key})]
 
         data = encode(echo(asked))
         honest.send(start=opening(data, reply_to=key, kind="train.step"))
@@ -294,6 +299,31 @@ def test_frames_about_nothing_are_harmless(fleet: Fleet, frame: dict[str, object
         member.send(**frame)
         member.send(ping=pb.Ping(nonce=5))
         assert member.read("pong").nonce == 5
+
+
+def test_a_trickling_upload_loses_its_place_too(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "MIN_TRANSFER_BYTES_S", 64 * MB)
+    keys = fleet.grid.push_messages([instruct(fleet, 1, MB)])
+    with fleet.raw(1) as member:
+        asked = member.instruction()
+        data = encode(echo(asked))
+        key = asked.metadata.message_id
+        member.send(intent=pb.Intent(reply_to=key, total_bytes=len(data)))
+        member.read("grant")
+        member.send(start=opening(data, reply_to=key, kind="train.step"))
+        deadline = time.monotonic() + 5
+        offset = 0
+        while fleet.hub.has_grant(key):
+            assert time.monotonic() < deadline
+            with suppress(grpc.aio.AioRpcError):
+                member.send(chunk=pb.Chunk(offset=offset, data=data[offset : offset + 1]))
+            offset += 1
+            time.sleep(0.1)
+    fleet.node(1)
+    (reply,) = fleet.grid.pull_messages(keys, 10)
+    assert reply.has_content()
 
 
 def test_a_second_greeting_ends_the_stream(fleet: Fleet) -> None:
