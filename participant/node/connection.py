@@ -37,6 +37,7 @@ class Connection:
         timing: time limits and pauses.
         software: name and version to tell the coordinator.
         on_state: told ``connected``, ``lost`` or ``stopped``, with a text for people.
+        explain: finds out, in a thread, what is behind an error of the first connection.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Connection:
         timing: Timing | None = None,
         software: str = "touchstone",
         on_state: Callable[[str, str], None] = lambda _state, _text: None,
+        explain: Callable[[TouchstoneError], TouchstoneError] = lambda error: error,
     ) -> None:
         self._target = target
         self._credentials = credentials
@@ -55,6 +57,7 @@ class Connection:
         self._timing = timing or Timing()
         self._software = software
         self._on_state = on_state
+        self._explain = explain
         self._inbox = Inbox()
         self._node_session = os.urandom(SESSION_BYTES)
         self._session: Session | None = None
@@ -91,13 +94,27 @@ class Connection:
             self._on_state("stopped", "the node has stopped")
 
     async def _once(self) -> None:
+        error = await self._failure()
+        if error is None:
+            return
+        if self._is_final(error):
+            raise error
+        if not self._stopping.is_set():
+            await self._pause(error)
+
+    async def _failure(self) -> TouchstoneError | None:
+        """Connect and work; return what ended it, unless it was an orderly end.
+
+        An explanation rests on what anybody in the path could imitate, so it is asked for only
+        while this node has never been connected.
+        """
         try:
             await self._connect()
         except TouchstoneError as error:
-            if self._is_final(error):
-                raise
-            if not self._stopping.is_set():
-                await self._pause(error)
+            if self._ever_connected:
+                return error
+            return await asyncio.to_thread(self._explain, error)
+        return None
 
     def _is_final(self, error: TouchstoneError) -> bool:
         """Return whether trying again is of no use.

@@ -11,6 +11,7 @@ import os
 import signal
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from flwr.app import Context, Message, RecordDict
 from participant.node.config import NodeConfig
 from participant.node.connection import Connection
 from participant.node.keystore import KeyStore, channel_credentials
+from participant.node.probe import explained
 from shared.clock import SystemClock
 from shared.errors import Exit, MalformedMessage
 from shared.fleet.messages import COORDINATOR_NODE
@@ -114,6 +116,7 @@ def up(
             timing=timing,
             software=f"touchstone {version('touchstone')}",
             on_state=_reporter(tell),
+            explain=partial(explained, state_dir),
         )
         tell(f"member {config.member.member_id!r} of {config.alliance.name!r} is up")
         asyncio.run(_run(connection))

@@ -15,7 +15,7 @@ from shared.trust.invitation import write_invitation
 from tests.support import crash_cases
 from tests.support.killed import killed_at_each_step
 
-STEPS = 24
+STEPS = 16
 
 
 def _folders(tmp_path: Path) -> list[Path]:
