@@ -15,7 +15,7 @@ from participant.ingest.mapping import DEFAULT_DATES, Writing
 from shared.domain.schemas import TIME
 from shared.errors import ConfigError
 
-_HOST = r"^(?:[a-zA-Z][a-zA-Z0-9+.-]*:)?(?://)?(?:[^/?#@]*@)?(?:www\.)?([^/?#:@\s]+)"
+_HOST = r"^(?:[a-zA-Z][a-zA-Z0-9+.-]*:)?(?://)?(?:[^/?#@]*@)?(?i:www\.)?([^/?#:@\s]+)"
 _IMAGE_HASH = r"""[^\s|;,"'\[\]]+"""
 
 
