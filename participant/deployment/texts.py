@@ -13,7 +13,7 @@ _REASONS: dict[str, str] = {
     Reason.HOLDOUT_TOO_SMALL: (
         f"your hold-out has fewer than {MIN_ROWS} labelled rows and cannot tell, so nothing changes"
     ),
-    Reason.HOLDOUT_ONE_CLASS: "your hold-out has only one class and cannot tell, so nothing changes",
+    Reason.HOLDOUT_ONE_CLASS: "your hold-out is of one class and cannot tell, so nothing changes",
     Reason.OTHER_KIND: "it scores another kind of record than the model that runs",
     Reason.FIRST_MODEL: (
         "nothing ran before, and your hold-out is too small or of one class to judge it"
