@@ -121,29 +121,28 @@ def test_repeated_delayed_and_reordered_messages_change_nothing(data: st.DataObj
 
 def stubborn_round(world: World, round_no: int) -> Any:
     """Run a round through any number of the coordinator's deaths; None if it could not be won."""
-    for _ in range(8):
+    for _ in range(6):
         try:
-            if not world.coordinator.round_open:
-                world.collect(round_no)
-            result = world.unmask()
-            world.save("round")
+            return _attempt(world, round_no)
         except Killed:
             world.restart_desk()
         except TooFew:
-            if _burnt(world):
-                return None
-            world.coordinator.abandon_slot()
-            world.save("round")
+            continue
         except SlotsUsedUp:
             return None
-        else:
-            return result
     return None
 
 
-def _burnt(world: World) -> bool:
-    """A round whose release was begun cannot be opened again."""
-    return bool(world.coordinator._book and world.coordinator._book.survivors)
+def _attempt(world: World, round_no: int) -> Any:
+    desk = world.coordinator
+    if desk.round_open and not desk._book.survivors:
+        desk.abandon_slot()
+        world.save("round")
+    if not desk.round_open:
+        world.collect(round_no)
+    result = world.unmask()
+    world.save("round")
+    return result
 
 
 @settings(max_examples=35, **CHECKS)
