@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from coordinator.audit.vocabulary import check_kind
 from coordinator.cli.options import StateDir, opened
 from coordinator.db.records import AuditEvent
 from shared.audit.chain import Head
@@ -44,6 +45,8 @@ def show(
     as_json: bool = JsonFlag,
 ) -> None:
     """Show the latest events, oldest first."""
+    if kind:
+        check_kind(kind)
     with opened(state_dir) as db:
         events = db.read("show_audit", lambda unit: unit.audit.events(kind=kind, last=last))
     emit(

@@ -206,3 +206,5 @@ def test_the_audit_commands(shell: Shell) -> None:
     assert shell.coordinator("audit", "verify", "--head", "nonsense").code == Exit.USAGE
     shown = shell.coordinator("audit", "show")
     assert "alliance.founded" in shown.out
+    assert shell.coordinator("audit", "show", "--kind", "member.joined").out == ""
+    assert shell.coordinator("audit", "show", "--kind", "no.such").code == Exit.USAGE

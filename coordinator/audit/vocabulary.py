@@ -1,0 +1,49 @@
+"""Every kind of event that the coordinator's audit log may hold, and what it means.
+
+The list is closed: a test reads the coordinator's source and fails when a kind is written that is
+not listed here, or listed and never written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from shared.errors import BadInput
+
+KINDS: Mapping[str, str] = MappingProxyType(
+    {
+        "alliance.founded": "the alliance came into being",
+        "member.invited": "a one-time token was written for a newcomer",
+        "member.invitation_withdrawn": "a token was voided because it could not be handed over",
+        "member.joined": "a token was redeemed and certificates were issued",
+        "member.revoked": "a member was shut out for good",
+        "enrolment.refused": "a token that was once issued was used wrongly",
+        "fleet.reply_forged": "a member answered a message that was addressed to another",
+        "fleet.reply_malformed": "a member's answer could not be read",
+        "run.started": "the operator launched a run",
+        "run.aborted": "the operator ended a run early",
+        "run.state": "a run moved to another state",
+        "run.resumed": "a run went on after the coordinator had stopped",
+        "run.refused": "a member's policy said no to a run",
+        "session.opened": "a secure-sum session was set up",
+        "session.too_few": "too few members took part in setting up a session",
+        "session.complaints": "members complained; the next session excludes some",
+        "session.member_failed": "a member answered the set-up with an error",
+        "session.bad_message": "a member's set-up message was refused",
+        "round.member_lost": "a member dropped out of a round",
+        "round.rejected": "a round's sum was refused",
+        "release.published": "a model was released",
+    }
+)
+
+
+def check_kind(kind: str) -> str:
+    """Return ``kind`` if the log may hold it.
+
+    Raises:
+        BadInput: it may not.
+    """
+    if kind not in KINDS:
+        raise BadInput(f"there are no events of the kind {kind[:64]!r}", hint=", ".join(KINDS))
+    return kind
