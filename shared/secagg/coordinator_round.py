@@ -104,13 +104,8 @@ class RoundBook:
 
     def digests(self) -> tuple[tuple[int, bytes], ...]:
         """Return (index, SHA-256 of the masked vector) of U3."""
-        found = []
-        for index in self.survivors:
-            body = wire.open_signed(
-                self.headers[index], wire.MASKED + "-reply", self.setup.terms, index
-            )
-            found.append((index, MaskedHeader.decode(body).vector_sha256))
-        return tuple(found)
+        headers = [(u, wire.verified_body(self.headers[u])) for u in self.survivors]
+        return tuple((u, MaskedHeader.decode(body).vector_sha256) for u, body in headers)
 
     def close(self) -> tuple[int, ...]:
         """Fix U3; raises TooFew and leaves the slot open to be abandoned."""

@@ -1,0 +1,324 @@
+"""The secure sum beside Flower's own SecAgg+, in one run on one machine.
+
+Usage: python benchmarks/secagg.py [--members 20] [--params 1000000] [--lost 0 2] [--no-flower]
+
+CPU seconds of the whole process (both threads of ours count), per member and for the
+coordinator; SHA-256 of the uploads, which runs while they arrive, in a column of its own. Set-up is
+shown per round, that is divided by its slots. Flower's SecAgg+ sets up anew every round; its
+figures are the sum of its stages. Training costs nothing on either side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import hashlib
+import logging
+import os
+import platform
+import resource
+import secrets
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from shared.secagg import (
+    Coordinator,
+    Layout,
+    Member,
+    MemberLimits,
+    Quantiser,
+    RunGuard,
+    SessionTerms,
+    build_vector,
+    check_sum,
+    default_colluders,
+    default_threshold,
+    default_value_bits,
+)
+
+SLOTS = 32
+
+
+@dataclass
+class Row:
+    """One configuration of one implementation, in CPU seconds."""
+
+    name: str
+    members: int
+    params: int
+    lost: int
+    member: float = 0.0
+    coordinator: float = 0.0
+    hashing: float = 0.0
+    setup_member: float = 0.0
+    setup_coordinator: float = 0.0
+    upload_bytes: float = 0.0
+    error: str = ""
+    detail: dict[str, float] = field(default_factory=dict)
+
+
+class Stopwatch:
+    """Adds up CPU time of named parts."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, float] = collections.defaultdict(float)
+
+    def __call__(self, name: str, function, *args, **kwargs):
+        """Call ``function`` and charge its CPU time to ``name``."""
+        start = time.process_time()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            self.spent[name] += time.process_time() - start
+
+
+def terms_for(members: int, keys: dict[int, Ed25519PrivateKey]) -> SessionTerms:
+    colluders = default_colluders(members)
+    threshold = default_threshold(members, colluders)
+    public = {i: key.public_key().public_bytes_raw() for i, key in keys.items()}
+    return SessionTerms(
+        manifest_hash=secrets.token_bytes(32),
+        run_id=secrets.token_bytes(16),
+        session_id=secrets.token_bytes(16),
+        ordinal=1,
+        listed=tuple((i, public[i]) for i in range(1, members + 1)),
+        coordinator_key=public[0],
+        threshold=threshold,
+        n_min=threshold,
+        max_colluders=colluders,
+        quantiser=Quantiser(default_value_bits(members), clip_coord=1.0),
+        slots=SLOTS,
+    )
+
+
+def run_ours(members: int, params: int, lost: int) -> Row:
+    keys = {i: Ed25519PrivateKey.generate() for i in range(members + 1)}
+    terms = terms_for(members, keys)
+    limits = MemberLimits(terms.n_min, terms.max_colluders, frozenset(terms.indices))
+    nodes = {
+        i: Member.begin(
+            index=i, signing_key=keys[i], terms=terms, limits=limits, guard=RunGuard(terms.run_id)
+        )
+        for i in terms.indices
+    }
+    desk = Coordinator.begin(terms=terms, signing_key=keys[0])
+    setup = Stopwatch()
+    for i, node in nodes.items():
+        setup("desk", desk.on_advertise, i, setup("node", node.handle, desk.advertise_request()))
+    request = setup("desk", desk.share_request)
+    for i, node in nodes.items():
+        setup("desk", desk.on_share, i, setup("node", node.handle, request))
+    for i, node in nodes.items():
+        request = setup("desk", desk.confirm_request, i)
+        setup("desk", desk.on_confirm, i, setup("node", node.handle, request))
+    desk.finish_setup()
+
+    model = b"model"
+    layout = Layout(params, evaluates=False)
+    delta = (np.random.default_rng(0).standard_normal(params, dtype=np.float32)) * np.float32(0.05)
+    watch, row = Stopwatch(), Row("touchstone", members, params, lost)
+    request = watch(
+        "desk", desk.open_round, 1, terms.indices, hashlib.sha256(model).digest(), b"", layout.words
+    )
+    alive = terms.indices[: members - lost]
+    for i in alive:
+        nodes[i].open_round(request, model)
+        vector = watch("node", build_vector, delta, 1.0, terms.quantiser)
+        upload = watch("node", nodes[i].mask, vector)
+        row.upload_bytes = len(upload.header) + upload.vector.nbytes
+        watch("hash", lambda data=upload.vector.data: hashlib.sha256(data).digest())
+        watch("desk", desk.on_masked, i, upload.header, upload.vector)
+    watch("desk", desk.close_masked)
+    request = watch("desk", desk.unmask_request)
+    for i in alive:
+        watch("desk", desk.on_unmask, i, watch("node", nodes[i].handle, request))
+    if desk.needs_release:
+        request = watch("desk", desk.release_request)
+        for i in alive:
+            watch("desk", desk.on_release, i, watch("node", nodes[i].handle, request))
+    result = watch("desk", desk.finish_round)
+    opened = check_sum(result.vector, layout, len(result.survivors), terms.quantiser)
+    worst = float(np.abs(opened.mean - delta).max())
+    if worst > 1.01 / terms.quantiser.scale:
+        raise SystemExit(f"the mean is off by {worst}")
+    row.member = watch.spent["node"] / len(alive)
+    row.hashing = watch.spent["hash"]
+    row.coordinator = watch.spent["desk"] - row.hashing
+    row.setup_member = setup.spent["node"] / members / SLOTS
+    row.setup_coordinator = setup.spent["desk"] / SLOTS
+    return row
+
+
+def run_flower(members: int, params: int, lost: int) -> Row:
+    """Drive Flower's unmodified SecAggPlusWorkflow and secaggplus_mod in this process."""
+    os.environ.update(FLWR_TELEMETRY_ENABLED="0", FLWR_DISABLE_UPDATE_CHECK="1")
+    from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
+    from flwr.client.mod import secaggplus_mod
+    from flwr.common import Code, FitIns, FitRes, Status, ndarrays_to_parameters
+    from flwr.common.secure_aggregation.secaggplus_constants import RECORD_KEY_CONFIGS, Key, Stage
+    from flwr.compat.common import recorddict_compat as compat
+    from flwr.server.compat.legacy_context import LegacyContext
+    from flwr.server.server_config import ServerConfig
+    from flwr.server.strategy import FedAvg
+    from flwr.server.workflow import SecAggPlusWorkflow
+    from flwr.server.workflow.constant import MAIN_CONFIGS_RECORD, MAIN_PARAMS_RECORD
+    from flwr.server.workflow.constant import Key as WorkflowKey
+    from flwr.supercore.task_identity import TaskIdentity
+
+    TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 1, 1, 0
+    logging.getLogger("flwr").setLevel(logging.ERROR)
+    row = Row("flwr SecAgg+", members, params, lost)
+    delta = (np.random.default_rng(0).standard_normal(params, dtype=np.float32)) * np.float32(0.05)
+    dead = set(range(members - lost + 1, members + 1))
+    spent = Stopwatch()
+
+    class Proxy:
+        def __init__(self, node_id: int) -> None:
+            self.node_id, self.cid = node_id, str(node_id)
+
+    class Clients:
+        def num_available(self) -> int:
+            return members
+
+    class Strategy(FedAvg):
+        result = None
+
+        def configure_fit(self, **given):
+            return [(Proxy(i), FitIns(given["parameters"], {})) for i in range(1, members + 1)]
+
+        def aggregate_fit(self, *given):
+            self.result = given[1][0][1].parameters
+            return self.result, {}
+
+    def train(message, _context):
+        start = time.process_time()
+        answer = FitRes(Status(Code.OK, ""), ndarrays_to_parameters([delta]), 1, {})
+        reply = Message(compat.fitres_to_recorddict(answer, False), reply_to=message)
+        spent.spent["train"] += time.process_time() - start
+        return reply
+
+    contexts = {
+        i: Context(run_id=1, node_id=i, node_config={}, state=RecordDict(), run_config={})
+        for i in range(1, members + 1)
+    }
+
+    class Grid:
+        def send_and_receive(self, messages, **_given):
+            start = time.process_time()
+            replies = [self._one(message) for message in messages]
+            spent.spent["grid"] += time.process_time() - start
+            return replies
+
+        def _one(self, message):
+            node = message.metadata.dst_node_id
+            for name, value in (("message_id", f"m{node}"), ("src_node_id", 0), ("run_id", 1)):
+                message.metadata.__dict__[f"_{name}"] = value
+            configs = message.content.config_records[RECORD_KEY_CONFIGS]
+            stage = configs[Key.STAGE]
+            late = Stage.all().index(stage) >= Stage.all().index(Stage.COLLECT_MASKED_VECTORS)
+            if node in dead and late:
+                return Message(Error(code=1, reason="lost"), reply_to=message)
+            wire = RecordDict(dict(message.content.items()))
+            wire.config_records[RECORD_KEY_CONFIGS] = ConfigRecord(dict(configs))
+            copy = Message.__new__(Message)
+            copy.__dict__.update(message.__dict__)
+            copy.__dict__["_content"] = wire
+            reply = spent("node", secaggplus_mod, copy, contexts[node], train)
+            if stage == Stage.COLLECT_MASKED_VECTORS:
+                row.upload_bytes = max(row.upload_bytes, _record_bytes(reply.content))
+            reply.metadata.__dict__["_src_node_id"] = node
+            return reply
+
+    strategy = Strategy()
+    legacy = LegacyContext(
+        Context(run_id=1, node_id=0, node_config={}, state=RecordDict(), run_config={}),
+        ServerConfig(1),
+        strategy,
+        Clients(),
+    )
+    first = ndarrays_to_parameters([np.zeros(params, dtype=np.float32)])
+    legacy.state.config_records[MAIN_CONFIGS_RECORD] = ConfigRecord({WorkflowKey.CURRENT_ROUND: 1})
+    legacy.state.array_records[MAIN_PARAMS_RECORD] = compat.parameters_to_arrayrecord(first, True)
+    workflow = SecAggPlusWorkflow(num_shares=1.0, reconstruction_threshold=0.6, max_weight=200.0)
+    start = time.process_time()
+    workflow(Grid(), legacy)
+    total = time.process_time() - start
+    row.member = (spent.spent["node"] - spent.spent["train"]) / members
+    row.coordinator = total - spent.spent["grid"]
+    row.error = "" if strategy.result is not None else "no result"
+    return row
+
+
+def _record_bytes(record) -> int:
+    size = sum(len(a.data) for arrays in record.array_records.values() for a in arrays.values())
+    for config in record.config_records.values():
+        for value in config.values():
+            items = value if isinstance(value, list) else [value]
+            size += sum(len(item) if isinstance(item, bytes) else 8 for item in items)
+    return size
+
+
+def cpu_flags() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return "unknown"
+    flags = next((line for line in text.splitlines() if line.startswith("flags")), "").split()
+    wanted = ("aes", "vaes", "sha_ni", "avx2", "avx512f")
+    return " ".join(flag if flag in flags else f"no-{flag}" for flag in wanted)
+
+
+def show(rows: list[Row]) -> None:
+    head = (
+        f"{'':13}{'n':>4}{'params':>10}{'lost':>5}{'member ms':>11}{'coord ms':>10}"
+        f"{'sha256 ms':>11}{'set-up m/c':>14}{'B/param':>9}"
+    )
+    print(head)
+    for row in rows:
+        setup = f"{row.setup_member * 1e3:.1f}/{row.setup_coordinator * 1e3:.1f}"
+        print(
+            f"{row.name:13}{row.members:>4}{row.params:>10}{row.lost:>5}{row.member * 1e3:>11.1f}"
+            f"{row.coordinator * 1e3:>10.1f}{row.hashing * 1e3:>11.1f}{setup:>14}"
+            f"{row.upload_bytes / row.params:>9.2f}  {row.error}"
+        )
+    for ours in rows:
+        for peer in rows:
+            same = (ours.members, ours.params, ours.lost) == (peer.members, peer.params, peer.lost)
+            if ours.name == "touchstone" and peer.name != ours.name and same:
+                print(
+                    f"ratio n={ours.members} params={ours.params} lost={ours.lost}: "
+                    f"member {peer.member / ours.member:.1f}x, "
+                    f"coordinator {peer.coordinator / ours.coordinator:.1f}x "
+                    f"({peer.coordinator / (ours.coordinator + ours.hashing):.1f}x with hashing), "
+                    f"bytes {peer.upload_bytes / ours.upload_bytes:.2f}x"
+                )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--members", type=int, nargs="+", default=[20])
+    parser.add_argument("--params", type=int, nargs="+", default=[1_000_000])
+    parser.add_argument("--lost", type=int, nargs="+", default=[0, 2])
+    parser.add_argument("--no-flower", action="store_true")
+    options = parser.parse_args()
+    print(f"{platform.machine()}, {cpu_flags()}; Python {platform.python_version()}")
+    rows = []
+    for members in options.members:
+        for params in options.params:
+            for lost in options.lost:
+                rows.append(run_ours(members, params, lost))
+                if not options.no_flower:
+                    rows.append(run_flower(members, params, lost))
+    show(rows)
+    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()
