@@ -1,0 +1,48 @@
+"""kill -9 at every point of a deployment leaves the old model running or the new one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from participant.deployment.fetch import fetch_release
+from participant.node.registry_client import channel_factory
+from tests.support.alliance import found_alliance
+from tests.support.deployment import knowing, member_of, records
+from tests.support.registry import serving
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.slow
+def test_kill_9_at_every_point_leaves_the_old_model_or_the_new_one(tmp_path):
+    member = member_of(found_alliance(tmp_path, ["a"]), "a")
+    with serving(member.alliance, member.database):
+        old, new = member.publish(1, knowing(0.3)), member.publish(2, knowing(1.0))
+        factory = channel_factory(member.folder)
+        member.deployer(records(120)).activate(old, factory)
+        fetch_release(member.folder, new, factory, min_sequence=2)
+    member.database.close()
+    # torch's own threads do not survive a fork: one thread never starts them.
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'protos'}", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.deployment_crash", str(member.folder), new.hex()],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    outcomes = json.loads(done.stdout)
+    assert {one["left"] for one in outcomes} == {old.hex(), new.hex()}
+    for one in outcomes:
+        first = one["left"] == old.hex()
+        assert one["decision"] == ("activated" if first else "already_active"), one
+        assert (one["now"], one["activations"]) == (new.hex(), 1), one
