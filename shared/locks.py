@@ -5,12 +5,16 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from shared.errors import NotFound, StateError
 from shared.files import storage_error
+
+MIGRATING = threading.Lock()
+"""Held while a schema is migrated: alembic keeps its context in globals of the process."""
 
 
 class AlreadyRunning(StateError):

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine
 
 from coordinator.db.engine import WRITES
 from shared.errors import ConfigError
+from shared.locks import MIGRATING
 
 HEAD = "0001"
 """The newest revision in ``migrations/versions``; a test holds it against the folder."""
@@ -50,4 +51,5 @@ def upgrade(engine: Engine) -> None:
                 f"the database has schema {revision}, which this software does not know",
                 hint="a newer touchstone has opened it; install that version or a newer one",
             )
-        command.upgrade(config, "head")
+        with MIGRATING:
+            command.upgrade(config, "head")

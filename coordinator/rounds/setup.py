@@ -115,7 +115,10 @@ class SessionSetup:
     def _take(self, index: int, reply: Reply, accept: Accept) -> bool:
         """Hand an answer to the core; a bad one costs the member its place, nothing else."""
         if reply.answer.status != OK:
-            self._book.event("session.member_failed", member=index, code=reply.answer.code)
+            answer = reply.answer
+            self._book.event(
+                "session.member_failed", member=index, code=answer.code, text=answer.text
+            )
             return False
         try:
             accept(index, reply.answer.payload)

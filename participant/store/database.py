@@ -13,6 +13,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlmodel import Session
 
 from shared.errors import ConfigError, StorageError
+from shared.locks import MIGRATING
 
 SCHEMA_HEAD = "0001"
 """The newest migration; a test holds it equal to what alembic finds."""
@@ -152,4 +153,5 @@ def _upgrade(connection: Connection, version: str | None) -> None:
             f"the store has schema version {version}, newer than this program knows",
             hint="install the newer touchstone again, or restore a backup of the state folder",
         )
-    command.upgrade(config, "head")
+    with MIGRATING:
+        command.upgrade(config, "head")
