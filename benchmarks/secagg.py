@@ -190,8 +190,8 @@ def run_flower(members: int, params: int, lost: int) -> Row:
     class Strategy(FedAvg):
         result = None
 
-        def configure_fit(self, **given):
-            return [(Proxy(i), FitIns(given["parameters"], {})) for i in range(1, members + 1)]
+        def configure_fit(self, *given):
+            return [(Proxy(i), FitIns(given[1], {})) for i in range(1, members + 1)]
 
         def aggregate_fit(self, *given):
             self.result = given[1][0][1].parameters
