@@ -17,6 +17,10 @@ HASH_KEY = hashlib.sha256(b"touchstone/features/v1").digest()[:16]
 TEXT_CAPS = {"title": 256, "description": 512, "seller_name": 64, "host": 64}
 """Code points read of each text field: bounds the work that a hostile text can cause."""
 
+TEXT_SCALE = {"seller_name": 0.25}
+"""L2 length of a text field where it is not 1. A seller's name mostly identifies the seller, and
+sellers of fakes change theirs: at full length the model learns names instead of conduct."""
+
 LISTING_CATEGORIES = ("marketplace", "brand", "language", "category", "currency", "ship_from")
 LISTING_NUMBERS = ("price", "list_price", "quantity", "seller_rating")
 LISTING_DERIVED = (
@@ -58,6 +62,7 @@ def space_fields() -> tuple[str, ...]:
         f"version={FEATURE_VERSION}",
         f"key={HASH_KEY.hex()}",
         f"text={','.join(f'{name}:{cap}' for name, cap in TEXT_CAPS.items())}",
+        f"scale={','.join(f'{name}:{scale}' for name, scale in TEXT_SCALE.items())}",
         f"listing={','.join(listing)}",
         f"shop={','.join(SHOP_DERIVED)}",
         f"char={CHAR_NGRAMS[0]}-{CHAR_NGRAMS[1]}",

@@ -2,7 +2,7 @@
 
 Each occurrence of an n-gram is one token. All character n-grams of a field weigh
 ``1/sqrt(number)``, and so do all its words, so a field has length 1 in the L2 norm whatever the
-length of its text (exactly so where no n-gram repeats).
+length of its text (exactly so where no n-gram repeats), times its scale.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from shared.model.features.hashing import (
     token_hash,
     word_hashes,
 )
-from shared.model.features.space import CHAR_NGRAMS, WORD_NGRAMS
+from shared.model.features.space import CHAR_NGRAMS, TEXT_SCALE, WORD_NGRAMS
 
 I32 = NDArray[np.int32]
 
@@ -37,16 +37,17 @@ def clip_rows(column: Codes, cap: int) -> Codes:
     return Codes(column.codes[keep], column.rows[keep], column.count)
 
 
-def _normalised(rows: list[I32], count: int) -> list[NDArray[np.float32]]:
+def _normalised(rows: list[I32], count: int, length: float) -> list[NDArray[np.float32]]:
     totals = sum((np.bincount(part, minlength=count) for part in rows), np.zeros(count))
-    scale = (1.0 / np.sqrt(np.maximum(totals, 1))).astype(np.float32)
+    scale = (length / np.sqrt(np.maximum(totals, 1))).astype(np.float32)
     return [scale[part] for part in rows]
 
 
 def _pieces(
     name: str, count: int, bits: int, parts: list[tuple[I32, U32, I32, I32]]
 ) -> list[Piece]:
-    weights = _normalised([part[0] for part in parts], count)
+    scale = TEXT_SCALE.get(name.partition(":")[0].partition("~")[0], 1.0)
+    weights = _normalised([part[0] for part in parts], count, scale)
     return [
         Piece(name, rows, to_rows(hashes, bits), weight, starts, lengths)
         for (rows, hashes, starts, lengths), weight in zip(parts, weights, strict=True)
