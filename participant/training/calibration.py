@@ -29,7 +29,11 @@ NOTICE_PRECISION = 0.90
 
 ISOTONIC_ROWS, ISOTONIC_POSITIVES = 1000, 100
 
-_LOGIT_LIMIT = 30.0
+MIN_ROWS, MIN_CLASS = 20, 3
+"""Below these a fitted slope says more about the draw than about the model."""
+
+_SMALLEST = 1e-7
+"""Scores are float32: nearer to 0 or 1 they are only rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ class Calibration:
     """A monotone map from logit to risk, with its bands.
 
     Attributes:
-        method: ``platt``, ``isotonic``, or ``none`` where a class was missing.
+        method: ``platt``, ``isotonic``, or ``none``: the score as it is, without bands.
         x: ascending logits (isotonic), or slope and offset (platt), or empty.
         y: logits of the calibrated probability at ``x`` (isotonic), else empty.
         auto: band of automatic action, None where its precision cannot be shown.
@@ -69,22 +73,18 @@ class Calibration:
     auto: BandLimit | None = None
     notice: BandLimit | None = None
 
-    def risk(self, logits: NDArray[np.floating[Any]]) -> F64:
-        """Return float64[n] risk, 0 to 100, strictly rising with the logit."""
-        return 100.0 * expit(self._map(np.clip(logits, -_LOGIT_LIMIT, _LOGIT_LIMIT)))
+    def risk(self, scores: NDArray[np.floating[Any]]) -> F64:
+        """Return float64[n] risk, 0 to 100, rising with the score (float[n], 0 to 1)."""
+        return np.asarray(100.0 * expit(self._map(to_logits(scores))))
 
-    def _map(self, logits: NDArray[np.floating[Any]]) -> F64:
-        values = np.asarray(logits, dtype=np.float64)
+    def _map(self, values: F64) -> F64:
         if self.method == "platt":
             return self.x[0] * values + self.x[1]
         if self.method == "isotonic":
             x, y = np.array(self.x), np.array(self.y)
             # Beyond the outermost knots the line goes on at slope 1: ranks survive there too.
-            return (
-                np.interp(values, x, y)
-                + np.minimum(values - x[0], 0)
-                + np.maximum(values - x[-1], 0)
-            )
+            beyond = np.minimum(values - x[0], 0) + np.maximum(values - x[-1], 0)
+            return np.asarray(np.interp(values, x, y) + beyond)
         return values
 
     def bands(self, risk: F64) -> list[Band]:
@@ -95,13 +95,13 @@ class Calibration:
             "auto" if value >= auto else "notice" if value >= notice else "triage" for value in risk
         ]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Calibration:
-        """Read what :meth:`to_json` returned.
+    def from_dict(cls, data: dict[str, Any]) -> Calibration:
+        """Read what :meth:`to_dict` returned.
 
         Raises:
             KeyError, TypeError: the data is not a calibration.
@@ -116,25 +116,31 @@ class Calibration:
         )
 
 
-def calibrate(logits: NDArray[np.floating[Any]], labels: NDArray[np.int8]) -> Calibration:
+def to_logits(scores: NDArray[np.floating[Any]]) -> F64:
+    """Return float64[n] log-odds of scores between 0 and 1, kept finite."""
+    p = np.clip(np.asarray(scores, dtype=np.float64), _SMALLEST, 1 - _SMALLEST)
+    return np.asarray(np.log(p) - np.log1p(-p))
+
+
+def calibrate(scores: NDArray[np.floating[Any]], labels: NDArray[np.int8]) -> Calibration | None:
     """Fit a calibration and its bands on the calibration part.
 
     Args:
-        logits: float[n], the model's scores of records that did not train it.
+        scores: float[n], the model's probabilities for records that did not train it.
         labels: int8[n].
 
     Returns:
-        The calibration; with a single class the plain sigmoid and no bands, because nothing
-        can be shown.
+        The calibration, or None if the records cannot tell: fewer than :data:`MIN_ROWS`, or a
+        class with fewer than :data:`MIN_CLASS`.
     """
-    scores = np.clip(np.asarray(logits, dtype=np.float64), -_LOGIT_LIMIT, _LOGIT_LIMIT)
+    logits = to_logits(scores)
     positives = int(labels.sum())
-    if positives == 0 or positives == labels.size:
-        return Calibration("none")
+    if labels.size < MIN_ROWS or min(positives, labels.size - positives) < MIN_CLASS:
+        return None
     if labels.size >= ISOTONIC_ROWS and positives >= ISOTONIC_POSITIVES:
-        bare = _isotonic(scores, labels)
+        bare = _isotonic(logits, labels)
     else:
-        bare = Calibration("platt", _platt(scores, labels))
+        bare = Calibration("platt", _platt(logits, labels))
     risk = bare.risk(scores)
     return Calibration(
         bare.method,
