@@ -1,0 +1,174 @@
+"""Whole runs in one process: a real alliance, the two real applications, a learner that is exact.
+
+The stand-in learner answers with a known update, so that a test can say what the sum must be.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import shared.fleet.environment  # noqa: F401
+
+# isort: split
+import numpy as np
+from flwr.app import Context, RecordDict
+
+from coordinator.app import app as server_app
+from coordinator.db import Database
+from coordinator.db.records import Round, Run
+from coordinator.enrolment.service import roster
+from coordinator.rounds.launch import start_run
+from coordinator.rounds.plan import RunSettings
+from participant.app import make_app
+from participant.node.keystore import identity_key
+from participant.node.learner import DataFacts
+from participant.node.peers import Peers, fingerprint
+from participant.node.runtime import NodeRuntime
+from shared.model.layout import ModelSpec
+from shared.secagg import Evaluation
+from tests.support.alliance import Alliance, found_alliance
+from tests.support.fleet import InProcessGrid
+
+BITS = 10
+PURPOSE = "counterfeit-detection"
+
+POLICY = """\
+allowed_purposes = ["counterfeit-detection"]
+min_cohort = 4
+max_colluders = 1
+min_known_peers = 2
+min_training_rows = 1
+min_class_rows = 0
+"""
+
+SETTINGS = RunSettings(
+    rounds=3, hash_bits=BITS, max_colluders=1, evaluate_every=2, min_holdout=10,
+    setup_s=10, mask_s=20, away_s=1, unmask_s=5,
+)  # fmt: skip
+
+
+@dataclass
+class KnownLearner:
+    """Moves every weight by ``step``; no data, no training."""
+
+    step: float
+    spec: ModelSpec
+    facts_: DataFacts = field(default_factory=lambda: DataFacts(100, 10))
+
+    def facts(self) -> DataFacts:
+        return self.facts_
+
+    def update(self, model, terms, *, seed, threads):  # type: ignore[no-untyped-def]
+        return np.full(self.spec.n_params, self.step, dtype=np.float32)
+
+    def evaluate(self, model) -> Evaluation:  # type: ignore[no-untyped-def]
+        positives, negatives = np.zeros(20, np.int64), np.zeros(20, np.int64)
+        positives[-1], negatives[0] = 100, 300
+        return Evaluation(40.0, positives, negatives)
+
+
+@dataclass
+class Nodes:
+    """The members' runtimes, by index; ``restart`` stands for a killed and restarted process."""
+
+    alliance: Alliance
+    steps: dict[int, float]
+    running: dict[int, NodeRuntime] = field(default_factory=dict)
+
+    def runtime(self, index: int) -> NodeRuntime:
+        if index not in self.running:
+            folder = list(self.alliance.member_dirs.values())[index - 1]
+
+            def learner(store, kind, spec):  # type: ignore[no-untyped-def]
+                return KnownLearner(self.steps[index], spec)
+
+            self.running[index] = NodeRuntime(folder, make_learner=learner)
+        return self.running[index]
+
+    def restart(self, index: int) -> None:
+        self.running.pop(index).close()
+
+    def close(self) -> None:
+        for index in list(self.running):
+            self.restart(index)
+
+
+@dataclass
+class Federation:
+    """An alliance of nodes on an in-process grid, with a coordinator to run things on it."""
+
+    alliance: Alliance
+    nodes: Nodes
+    grid: InProcessGrid
+    database: Database
+
+    def start(self, settings: RunSettings = SETTINGS) -> str:
+        return start_run(self.alliance.coordinator_dir, self.database, settings)
+
+    def drive(self, run_id: str) -> Run:
+        """Bring a run to its end on this thread and return it."""
+        config = {"state-dir": str(self.alliance.coordinator_dir), "run-id": run_id}
+        server_app(self.grid, Context(7, 0, {}, RecordDict(), config))
+        return self.run(run_id)
+
+    def run(self, run_id: str) -> Run:
+        return self.database.read("run", lambda unit: unit.runs.get(run_id))
+
+    def rounds(self, run_id: str) -> list[Round]:
+        return self.database.read("rounds", lambda unit: unit.rounds.of_run(run_id))
+
+    def refusals(self, run_id: str) -> dict[int, str]:
+        found = self.database.read("refusals", lambda unit: unit.rounds.refusals(run_id))
+        return {item.member_index: item.reason_code for item in found}
+
+    def folder(self, run_id: str) -> Path:
+        return self.alliance.coordinator_dir / "runs" / run_id
+
+    def in_background(self, run_id: str) -> threading.Thread:
+        thread = threading.Thread(target=self.drive, args=(run_id,), daemon=True)
+        thread.start()
+        return thread
+
+
+@contextmanager
+def federation(
+    tmp_path: Path, members: int = 5, *, step: Callable[[int], float] = lambda i: 0.01 * i
+) -> Iterator[Federation]:
+    """Found an alliance whose members accept each other and this purpose."""
+    names = [f"member-{number}" for number in range(1, members + 1)]
+    alliance = found_alliance(tmp_path, names)
+    database = alliance.database()
+    prepare_members(alliance, database)
+    nodes = Nodes(alliance, {index: step(index) for index in range(1, members + 1)})
+    apps = {
+        index: make_app(lambda _folder, index=index: nodes.runtime(index))
+        for index in range(1, members + 1)
+    }
+    config = {
+        index: {"state-dir": str(folder)}
+        for index, folder in enumerate(alliance.member_dirs.values(), 1)
+    }
+    grid = InProcessGrid(apps, node_config=config)
+    try:
+        yield Federation(alliance, nodes, grid, database)
+    finally:
+        grid.close()
+        nodes.close()
+        database.close()
+
+
+def prepare_members(alliance: Alliance, database: Database, policy: str = POLICY) -> None:
+    """Let every member accept the roster, pin everyone else, and allow the purpose."""
+    current = roster(database)
+    for index, folder in enumerate(alliance.member_dirs.values(), 1):
+        peers = Peers(folder)
+        own = identity_key(folder).public_key().public_bytes_raw()
+        peers.accept(current, own_index=index, own_key=own)
+        for entry in current.entries:
+            if entry.index != index:
+                peers.pin(entry.member_id, fingerprint(entry.public_key))
+        (folder / "policy.toml").write_text(policy)
