@@ -12,7 +12,7 @@ from alliance.v1 import enrolment_pb2, enrolment_pb2_grpc
 from coordinator.db import Database
 from coordinator.enrolment.limiter import RateLimiter, address_of
 from coordinator.enrolment.models import reply_of, request_of
-from coordinator.enrolment.service import Enrolment
+from coordinator.enrolment.redeeming import Enrolment
 from coordinator.enrolment.tls import enrolment_server_credentials
 from shared.errors import NetworkError
 from shared.fleet.grpc_errors import typed_errors

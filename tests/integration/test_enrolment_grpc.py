@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.enrolment.service import Enrolment, invite, roster
+from coordinator.enrolment.redeeming import Enrolment
+from coordinator.enrolment.service import invite, roster
 from participant.node.config import NodeConfig
 from participant.node.enrolment_client import exchange_over_grpc
 from participant.node.join import at_address, join

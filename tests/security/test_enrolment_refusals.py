@@ -11,7 +11,8 @@ import pytest
 
 from coordinator.enrolment.access import Gatekeeper
 from coordinator.enrolment.files import load_authority
-from coordinator.enrolment.service import Enrolment, invite, revoke, roster
+from coordinator.enrolment.redeeming import Enrolment
+from coordinator.enrolment.service import invite, revoke, roster
 from participant.node.config import NodeConfig
 from participant.node.enrolment_client import exchange_over_grpc
 from participant.node.join import at_address, join
@@ -314,6 +315,16 @@ class TestTheEnrolmentPort:
         unused = replace(second, identity_request=make_request(new_identity_key(), "x"))
         assert service.enrol(unused).member_id == "twin-two"  # the refusal used nothing up
         db.close()
+
+    def test_an_oversize_message_never_reaches_the_service(
+        self, alliance: Alliance, tmp_path: Path
+    ) -> None:
+        with serving(alliance) as db:
+            invitation = invite(alliance.coordinator_dir, db, "large")
+            huge = EnrolmentRequest(invitation.token, "large", b"x" * 70_000, b"y")
+            with pytest.raises(NetworkError, match="resource exhausted"):
+                exchange_over_grpc(invitation, huge)
+            assert join(tmp_path / "large", invitation, exchange_over_grpc).fresh
 
     def test_garbage_is_refused_and_counted(self, tmp_path: Path) -> None:
         alliance = found_alliance(tmp_path, [])

@@ -21,7 +21,8 @@ import grpc
 from coordinator.db import Database
 from coordinator.enrolment.access import Gatekeeper
 from coordinator.enrolment.founding import found
-from coordinator.enrolment.service import Enrolment, invite
+from coordinator.enrolment.redeeming import Enrolment
+from coordinator.enrolment.service import invite
 from coordinator.enrolment.servicer import enrolment_server
 from coordinator.enrolment.tls import mtls_server_credentials
 from participant.node.enrolment_client import exchange_over_grpc

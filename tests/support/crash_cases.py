@@ -6,7 +6,7 @@ from pathlib import Path
 
 from coordinator.db import Database
 from coordinator.enrolment.founding import found
-from coordinator.enrolment.service import Enrolment
+from coordinator.enrolment.redeeming import Enrolment
 from participant.node.join import join
 from shared.trust.invitation import read_invitation
 from tests.support.alliance import in_process
