@@ -31,4 +31,5 @@ def _installed_app() -> App:
     """Return the one application this node ever runs."""
     from participant.app import app
 
-    return app
+    installed: App = app
+    return installed

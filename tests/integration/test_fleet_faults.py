@@ -326,6 +326,40 @@ def test_a_trickling_upload_loses_its_place_too(
     assert reply.has_content()
 
 
+def test_what_a_returning_member_holds_is_not_sent_again(fleet: Fleet) -> None:
+    held, other = fleet.grid.push_messages([instruct(fleet, 1), instruct(fleet, 1)])
+    with fleet.raw(1, holding=[held]) as member:
+        assert member.instruction().metadata.message_id == other
+        member.send(ping=pb.Ping(nonce=5))
+        assert member.read("pong").nonce == 5
+        assert member.skipped == []
+    with fleet.raw(1) as member:
+        assert member.instruction().metadata.message_id == held
+
+
+def test_a_node_says_what_it_holds(fleet: Fleet) -> None:
+    """After a cut the instruction in progress does not cross the line a second time."""
+    started, go_on = threading.Event(), threading.Event()
+
+    def slow(message: Message) -> Message:
+        started.set()
+        go_on.wait(10)
+        return echo(message)
+
+    proxy = Proxy(fleet)
+    node = fleet.node(1, slow, port=proxy.port)
+    keys = fleet.grid.push_messages([instruct(fleet, 1, MB)])
+    assert started.wait(10)
+    received = proxy.down
+    proxy.cut()
+    wait_until(lambda: [state for state, _ in node.states].count("connected") == 2)
+    time.sleep(0.3)
+    go_on.set()
+    assert len(fleet.grid.pull_messages(keys, 10)) == 1
+    assert received > 4 * MB
+    assert proxy.down - received < MB
+
+
 def test_a_second_greeting_ends_the_stream(fleet: Fleet) -> None:
     with fleet.raw(1) as member:
         member.send(hello=pb.Hello())

@@ -45,9 +45,9 @@ ClientFunction = Callable[[Message, Context], Message]
 
 FAST = Timing(
     keepalive_s=0.5,
-    silence_s=2.0,
-    hello_s=2.0,
-    stall_s=1.0,
+    silence_s=2.5,
+    hello_s=10.0,
+    stall_s=2.0,
     admit_s=0.1,
     backoff_first_s=0.02,
     backoff_max_s=0.2,
@@ -237,10 +237,10 @@ class Fleet:
     # -- a member that does not keep to the rules ---------------------------------------------
 
     @contextmanager
-    def raw(self, index: int) -> Iterator[RawMember]:
+    def raw(self, index: int, holding: Iterable[str] = ()) -> Iterator[RawMember]:
         """Connect as a member by hand, frame by frame."""
         member = RawMember(self, index)
-        self.await_(member.open())
+        self.await_(member.open(holding))
         try:
             yield member
         finally:
@@ -253,15 +253,21 @@ class RawMember:
     def __init__(self, fleet: Fleet, index: int) -> None:
         self._fleet = fleet
         self._index = index
+        self.skipped: list[str] = []  # kinds of frames that read() passed over
 
-    async def open(self) -> None:
+    async def open(self, holding: Iterable[str]) -> None:
         self._channel = grpc.aio.secure_channel(
             f"localhost:{self._fleet.port}",
             self._fleet.credentials[self._index],
             channel_options(self._fleet.timing),
         )
         self._call = fleet_pb2_grpc.FleetServiceStub(self._channel).Connect()
-        hello = pb.Hello(protocol=PROTOCOL, software="raw", node_session=bytes(SESSION_BYTES))
+        hello = pb.Hello(
+            protocol=PROTOCOL,
+            software="raw",
+            node_session=bytes(SESSION_BYTES),
+            holding=holding,
+        )
         await self._call.write(pb.NodeFrame(hello=hello))
         assert (await self._call.read()).WhichOneof("body") == "welcome"
 
@@ -280,8 +286,10 @@ class RawMember:
     async def _read(self, kind: str) -> Any:
         async with asyncio.timeout(10):
             while (frame := await self._call.read()) is not grpc.aio.EOF:
-                if frame.WhichOneof("body") == kind:
+                found = frame.WhichOneof("body")
+                if found == kind:
                     return getattr(frame, kind)
+                self.skipped.append(found)
         raise AssertionError(f"the stream ended before a frame {kind!r}")
 
     def instruction(self) -> Message:
@@ -310,6 +318,7 @@ class Proxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self.cut_after: int | None = None
         self.cuts = 0
+        self.down = 0  # bytes that went to members
         self.port = fleet.await_(self._open())
 
     async def _open(self) -> int:
@@ -325,24 +334,26 @@ class Proxy:
             return
         pair = {writer, far[1]}
         self._writers |= pair
-        up = asyncio.create_task(self._pump(reader, far[1], counted=True))
-        down = asyncio.create_task(self._pump(far[0], writer, counted=False))
+        up = asyncio.create_task(self._pump(reader, far[1], upwards=True))
+        down = asyncio.create_task(self._pump(far[0], writer, upwards=False))
         await asyncio.wait([up, down], return_when=asyncio.FIRST_COMPLETED)
         for end in pair:
             end.transport.abort()
         self._writers -= pair
 
     async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, counted: bool
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, upwards: bool
     ) -> None:
         with suppress(OSError):
             while data := await reader.read(65536):
-                if counted and self.cut_after is not None:
+                if upwards and self.cut_after is not None:
                     self.cut_after -= len(data)
                     if self.cut_after <= 0:
                         self.cut_after = None
                         self.cuts += 1
                         return
+                if not upwards:
+                    self.down += len(data)
                 writer.write(data)
                 await writer.drain()
 
