@@ -31,10 +31,10 @@ class Honest:
 
 
 HONEST: dict[str, Honest] = {
-    "new": Honest(0.515, (0.95, 0.13)),
-    "used": Honest(0.165, (0.50, 0.35), jargon=0.7, silent=0.35),
-    "outlet": Honest(0.09, (0.65, 0.20), jargon=0.7, silent=0.45),
-    "grey": Honest(0.07, (0.75, 0.15), 0.012, jargon=0.8, silent=0.5),
+    "new": Honest(0.515, (0.95, 0.13), jargon=0.27),
+    "used": Honest(0.165, (0.50, 0.35), jargon=0.85, silent=0.35),
+    "outlet": Honest(0.09, (0.65, 0.20), jargon=0.9, silent=0.45),
+    "grey": Honest(0.07, (0.75, 0.15), 0.012, jargon=0.95, silent=0.5),
     "accessory": Honest(0.09, (0.08, 0.50), 0.015, silent=0.3),
     "refurbished": Honest(0.02, (0.60, 0.20), jargon=0.6),
     "bundle": Honest(0.015, (1.20, 0.25)),
@@ -66,7 +66,7 @@ class Mechanism:
 
 MECHANISMS: dict[str, Mechanism] = {
     "overt": Mechanism((0.20, 0.40), 0.60, 0.80, aged=0.35),
-    "deceptive": Mechanism((0.80, 0.15), 0.26, 0.80),
+    "deceptive": Mechanism((0.80, 0.15), 0.26, 0.76),
     "hijacked": Mechanism((0.68, 0.22), 0.12, 0.45, aged=1.0),
     "hidden_link": Mechanism((0.14, 0.55), 0.40, 0.70),
     "commingled": Mechanism((0.93, 0.12), 0.02, 0.10, aged=0.8),

@@ -18,10 +18,10 @@ _PAYMENTS = {"card": 0.62, "wallet": 0.28, "transfer": 0.10}
 NEW_HONEST = 0.45
 """Probability that an honest listing comes from an account not seen before."""
 
-ACCOUNT_LISTINGS = 4
+ACCOUNT_LISTINGS = 3
 """Mean listings of a crew's account before it is burnt."""
 
-SHARED_PAYEE = 0.12
+SHARED_PAYEE = 0.08
 """Probability that a crew's account is paid through the crew's own payee."""
 
 CREW_WEEKS = (10, 26)
