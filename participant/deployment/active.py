@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +12,11 @@ from numpy.typing import NDArray
 from participant.deployment.local_model import LocalModel
 from participant.deployment.state import LOCAL_ID, Activation, read_state
 from participant.node.config import NodeConfig
+from participant.training.calibration import Calibration
 from shared.errors import NotFound
 from shared.model.bundle import FILE_NAME, UnverifiedBundle, VerifiedBundle
 from shared.model.bundle_errors import BundleDigestError
 from shared.model.layout import ModelSpec
-
-if TYPE_CHECKING:
-    from participant.training.calibration import Calibration
 
 MODELS = "models"
 
@@ -58,8 +55,6 @@ def active_model(state_dir: Path) -> LoadedModel | None:
 
 def load_activation(state_dir: Path, activation: Activation) -> LoadedModel:
     """Load the model of one activation; raises as :func:`active_model`."""
-    from participant.training.calibration import Calibration
-
     calibration = activation.calibration
     model = _load(state_dir, activation)
     return LoadedModel(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +14,11 @@ from participant.deployment.active import MODELS, LoadedModel
 from participant.deployment.candidate import Candidate
 from participant.deployment.local_model import own_model
 from participant.store import Store
+from participant.training.calibration import Calibration, calibrate
 from participant.training.dataset import TrainingSet
 from participant.training.inference import scores
 from participant.training.local import NothingToTrain
 from shared.model.layout import ModelSpec
-
-if TYPE_CHECKING:
-    from participant.training.calibration import Calibration
 
 TrainingSets = Callable[[str, ModelSpec], TrainingSet]
 """Returns the member's labelled records of a kind in a model's feature space."""
@@ -95,8 +93,6 @@ class Evidence:
 
     def calibration(self, spec: ModelSpec, vector: NDArray[np.float32]) -> Calibration | None:
         """Return a model's calibration, or None if the split cannot tell (too small, one class)."""
-        from participant.training.calibration import calibrate
-
         matrix, labels = self._sets(self._kind, spec).part("calibration")
         return calibrate(scores(spec, vector, matrix), labels)
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from participant.deployment.candidate import Candidate
-from participant.deployment.state import LOCAL_ID
+from participant.deployment.state import LOCAL_ID, read_state
+from participant.training.baseline import fit_local
 from participant.training.dataset import TrainingSet
 from shared.encoding import Reader, Writer
 from shared.errors import MalformedMessage, VerificationError
@@ -81,13 +82,21 @@ def own_model(models: Path, training_set: TrainingSet, kind: str) -> Candidate:
     path = models / name
     model = _read(path)
     if model is None:
-        from participant.training.baseline import fit_local
-
         model = LocalModel(kind, training_set.spec, fit_local(training_set).vector)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomic(path, model.encode(), mode=0o600)
+        _prune(models, keep=path)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     return Candidate(LOCAL_ID, name, sha256, kind, 0, model.spec, model.vector)
+
+
+def _prune(models: Path, keep: Path) -> None:
+    """Remove local-only models of former records, but for those that run or ran before."""
+    state = read_state(models)
+    needed = {models / one.path for one in (state.active, *state.previous) if one is not None}
+    for path in (models / FOLDER).glob("*.model"):
+        if path != keep and path not in needed:
+            path.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> LocalModel | None:

@@ -30,7 +30,7 @@ from participant.deployment.state import Activation, ActiveState, read_state, wr
 from participant.node.registry_client import ChannelFactory
 from participant.store import Store
 from shared.clock import Clock, SystemClock, rfc3339
-from shared.errors import NotFound, TouchstoneError, VerificationError
+from shared.errors import NotFound, VerificationError
 from shared.model.layout import ModelSpec
 from shared.trust.transcript import Witness
 
@@ -192,7 +192,7 @@ class Deployer:
             fetched = fetch_release(
                 self._dir, release_id, factory, min_sequence=lowest, witnesses=witnesses
             )
-        except TouchstoneError as error:
+        except VerificationError as error:
             body = {"release_id": release_id.hex(), "code": error.code}
             store.audit.append("model.refused", body)
             raise

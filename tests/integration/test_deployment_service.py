@@ -19,8 +19,9 @@ from participant.deployment.fetch import TRANSCRIPT_NAME, fetch_release, install
 from participant.deployment.service import deploy_release
 from participant.deployment.state import FILE_NAME as STATE_NAME
 from participant.deployment.state import LOCAL_ID, read_state
+from participant.node.config import NodeConfig
 from participant.node.registry_client import channel_factory
-from shared.errors import NotFound, StateError, VerificationError
+from shared.errors import NetworkError, NotFound, StateError, VerificationError
 from shared.model.bundle import FILE_NAME
 from shared.model.bundle_errors import BundleOriginError, ReleaseRollbackError
 from shared.trust.transcript import TranscriptError, Witness
@@ -335,3 +336,38 @@ def test_the_node_calls_one_function(member):
     )
     assert outcome.decision == "activated"
     assert outcome.release_id == release_id.hex()
+
+
+def test_local_models_of_former_records_are_removed_unless_they_run(member):
+    folder = member.folder / MODELS / "local"
+    first = member.deployer(records(100)).activate_local()
+    assert first.decision == "activated_local"
+    for rows in (120, 140):
+        member.deployer(records(rows)).compare(
+            member.publish(rows, GOOD), channel_factory(member.folder)
+        )
+    left = {path.name for path in folder.iterdir()}
+    assert len(left) == 2
+    assert Path(read_state(member.folder / MODELS).active.path).name in left
+
+
+def test_the_same_records_are_fitted_once(member):
+    release_id = member.publish(1, GOOD)
+    deploy(member, release_id)
+    (path,) = (member.folder / MODELS / "local").iterdir()
+    written = path.stat().st_mtime_ns
+    member.deployer().compare(release_id)
+    assert path.stat().st_mtime_ns == written
+    path.write_bytes(b"damaged")
+    member.deployer().compare(release_id)
+    assert path.read_bytes() != b"damaged"
+
+
+def test_a_broken_network_is_no_refusal(member):
+    release_id = member.publish(1, GOOD)
+    config = NodeConfig.load(member.folder)
+    elsewhere = config.coordinator.model_copy(update={"port": 1})
+    config.model_copy(update={"coordinator": elsewhere}).write(member.folder)
+    with pytest.raises(NetworkError):
+        deploy(member, release_id)
+    assert member.kinds_of_events() == []
