@@ -1,4 +1,4 @@
-"""Flower's switches, set before Flower is imported.
+"""Flower's and gRPC's switches, set before either starts.
 
 Flower reports usage and asks for updates over the network unless told not to. An alliance tells
 nobody that it exists, so both are off in every process of ours. Import this module first, before
@@ -15,3 +15,6 @@ QUIET: dict[str, str] = {
 }
 
 os.environ.update(QUIET)
+
+# gRPC's C core tells of every lost connection on stderr, where people read; our own log has them.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
