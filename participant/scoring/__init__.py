@@ -1,0 +1,1 @@
+"""Scoring at home: risk, bands and reasons."""
