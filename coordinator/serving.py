@@ -7,7 +7,6 @@ themselves are the supervisor's, in threads of their own; this event loop only m
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -33,6 +32,7 @@ from shared.errors import NetworkError, TouchstoneError
 from shared.fleet.wire import Timing, channel_options
 from shared.locks import process_lock
 from shared.logs import log_to
+from shared.signals import on_stop_signal
 from shared.trust.names import authority_of
 
 LOCK_FILE = "serve.lock"
@@ -98,8 +98,9 @@ async def _serve(
 ) -> None:
     alliance = db.read("alliance", lambda unit: unit.alliance.get())
     with ThreadPoolExecutor(1, thread_name_prefix="audit") as writer:
-        hub = Hub(audit=_auditor(db, writer))
-        stop = _stop_signal()
+        hub = Hub(audit=auditor(db, writer))
+        stop = asyncio.Event()
+        on_stop_signal(stop.set)
         async with _listening(state_dir, db, alliance, hub, timing):
             supervisor = make_supervisor(state_dir, db, AllianceGrid(hub))
             await asyncio.to_thread(supervisor.start)
@@ -158,21 +159,6 @@ def _unbound(bind: str, port: int, detail: str) -> NetworkError:
     )
 
 
-def _stop_signal() -> asyncio.Event:
-    """Return an event that the first SIGTERM or SIGINT sets; a second one ends the process."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def first() -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, first)
-    return stop
-
-
 async def _until(stop: asyncio.Event, hub: Hub) -> None:
     while not stop.is_set():
         hub.tick()
@@ -181,7 +167,7 @@ async def _until(stop: asyncio.Event, hub: Hub) -> None:
                 await stop.wait()
 
 
-def _auditor(db: Database, writer: ThreadPoolExecutor) -> AuditHook:
+def auditor(db: Database, writer: ThreadPoolExecutor) -> AuditHook:
     """Return a hook that writes audit events without making the event loop wait for the disk."""
 
     def write(kind: str, body: dict[str, Any]) -> None:

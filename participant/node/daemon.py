@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
@@ -31,6 +30,7 @@ from shared.fleet.messages import COORDINATOR_NODE
 from shared.fleet.wire import Timing
 from shared.locks import process_lock
 from shared.logs import log_to
+from shared.signals import on_stop_signal
 from shared.trust.certificates import check_validity, load_certificate
 
 LOCK_FILE = "node.lock"
@@ -127,9 +127,7 @@ def up(
 
 
 async def _run(connection: Connection) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, connection.stop)
+    on_stop_signal(connection.stop)
     await connection.run()
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import structlog
 
-from shared.errors import MalformedMessage, TouchstoneError
+from shared.errors import InternalError, MalformedMessage, TouchstoneError
 from shared.fleet.chunks import check_size
 from shared.fleet.messages import ERROR_HANDLER, Message, decode, encode, error_reply
 
@@ -63,10 +63,16 @@ class Worker:
             key, data = job
             if not self._wanted(key):
                 continue
-            try:
-                self._done(key, respond(self._handler, key, data))
-            except TouchstoneError as error:
-                self._done(key, error)
+            self._done(key, self._outcome(key, data))
+
+    def _outcome(self, key: str, data: bytes) -> bytes | TouchstoneError:
+        try:
+            return respond(self._handler, key, data)
+        except TouchstoneError as error:
+            return error
+        except BaseException as error:  # noqa: BLE001 - the thread must outlive sys.exit() in a library
+            _log.warning("instruction ended the application", error=type(error).__name__)
+            return InternalError("the application ended abruptly")
 
 
 def respond(handler: Handler, key: str, data: bytes) -> bytes:

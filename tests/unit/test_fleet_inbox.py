@@ -8,7 +8,7 @@ from flwr.app import Message
 
 from participant.node.inbox import REMEMBERED, Inbox
 from participant.node.worker import Worker
-from shared.errors import TouchstoneError
+from shared.errors import InternalError, TouchstoneError
 from shared.fleet.messages import decode, encode, new_message, with_id
 from shared.limits import GRANT_BYTES, MAX_HELD_MESSAGES
 from tests.support.fleet import content, echo, wait_until
@@ -77,6 +77,23 @@ def test_a_worker_skips_what_is_not_wanted_and_survives_rubbish() -> None:
     reply = outcomes["good"]
     assert isinstance(reply, bytes)
     assert decode(reply).metadata.reply_to_message_id == "good"
+    assert worker.stop(5)
+
+
+def test_a_worker_outlives_an_application_that_exits() -> None:
+    outcomes: dict[str, bytes | TouchstoneError] = {}
+
+    def leaves(message: Message) -> Message:
+        if message.metadata.message_id == "first":
+            raise SystemExit(1)
+        return echo(message)
+
+    worker = Worker(leaves, lambda _key: True, outcomes.__setitem__)
+    worker.submit("first", encoded("first"))
+    worker.submit("second", encoded("second"))
+    wait_until(lambda: len(outcomes) == 2)
+    assert isinstance(outcomes["first"], InternalError)
+    assert isinstance(outcomes["second"], bytes)
     assert worker.stop(5)
 
 
