@@ -1,0 +1,143 @@
+"""``kill -9`` of the coordinator and of a member in either exchange, with real processes.
+
+Afterwards the run completes, every sum is exact, and nobody released a round twice.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from coordinator.db.records import RunState
+from coordinator.enrolment.files import load_signing_key
+from coordinator.rounds.launch import start_run
+from participant.node.witnesses import WitnessFile
+from shared.model.bundle import UnverifiedBundle
+from shared.model.layout import ModelSpec, init_vector
+from shared.trust.transcript import UnverifiedTranscript
+from tests.support.alliance import found_alliance
+from tests.support.fleet import wait_until
+from tests.support.runs import BITS, SETTINGS, prepare_members
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[2]
+ENV = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'protos'}", "OMP_NUM_THREADS": "1"}
+SPEC = ModelSpec(hash_bits=BITS)
+KEPT_UP_S = 120
+
+
+class Processes:
+    """Children that are started again when they die by SIGKILL, as a service manager would."""
+
+    def __init__(self, logs: Path) -> None:
+        self.logs = logs
+        self.commands: list[list[str]] = []
+        self.children: list[subprocess.Popen[bytes]] = []
+        self.deaths = 0
+
+    def start(self, *arguments: str) -> None:
+        command = [sys.executable, "-m", "tests.support.run_process", *arguments]
+        self.commands.append(command)
+        self.children.append(self._spawn(command, len(self.children)))
+
+    def _spawn(self, command: list[str], number: int) -> subprocess.Popen[bytes]:
+        with (self.logs / f"{number}.txt").open("ab") as sink:
+            return subprocess.Popen(command, cwd=ROOT, env=ENV, stdout=sink, stderr=sink)
+
+    def keep_up(self) -> None:
+        for number, child in enumerate(self.children):
+            if child.poll() == -signal.SIGKILL:
+                self.deaths += 1
+                self.children[number] = self._spawn(self.commands[number], number)
+
+    def stop(self) -> None:
+        for child in self.children:
+            child.kill()
+        for child in self.children:
+            child.wait()
+
+    def said(self) -> str:
+        return "\n".join(path.read_text()[-2000:] for path in sorted(self.logs.glob("*.txt")))
+
+
+def run_with_a_death(tmp_path: Path, who: str, point: str):
+    alliance = found_alliance(tmp_path, [f"member-{i}" for i in range(1, 6)])
+    database = alliance.database()
+    prepare_members(alliance, database)
+    (tmp_path / "logs").mkdir()
+    processes = Processes(tmp_path / "logs")
+    coordinator = ["serve", "--dir", str(alliance.coordinator_dir)]
+    try:
+        processes.start(*coordinator, "--die", point if who == "coordinator" else "")
+        for index, folder in enumerate(alliance.member_dirs.values(), 1):
+            dies = point if who == "member" and index == 2 else ""
+            step = str(0.01 * index)
+            processes.start("up", "--dir", str(folder), "--step", step, "--die", dies)
+        settings = SETTINGS.model_copy(update={"setup_s": 20, "away_s": 15, "mask_s": 60})
+        run_id = start_run(alliance.coordinator_dir, database, settings)
+
+        def ended() -> bool:
+            processes.keep_up()
+            return database.read("r", lambda unit: unit.runs.get(run_id)).state.terminal
+
+        wait_until(ended, KEPT_UP_S)
+        # Members hear of the end after the state is written; let them write their last step.
+        time.sleep(0.5)
+    except AssertionError:
+        pytest.fail(processes.said())
+    finally:
+        processes.stop()
+    return alliance, database, run_id, processes.deaths
+
+
+def check_exactly_once(alliance, database, run_id):
+    run = database.read("r", lambda unit: unit.runs.get(run_id))
+    assert (run.state, run.reason) == (RunState.COMPLETED, "")
+    folder = alliance.coordinator_dir / "releases" / run.release_id
+    public = load_signing_key(alliance.coordinator_dir).public_key().public_bytes_raw()
+    bundle = UnverifiedBundle.read(folder).verify(
+        public, expected_feature_space=None, min_sequence=1
+    )
+    transcript = UnverifiedTranscript((folder / "transcript.bin").read_bytes()).verify(
+        public,
+        run_id=bundle.manifest.run_id,
+        manifest_hash=bundle.manifest.run_manifest_hash,
+        head=bundle.manifest.transcript_head,
+    )
+    assert [record.round for record in transcript.records] == [1, 2, 3]
+    expected = 0.0
+    for record in transcript.records:
+        steps = [min(0.01 * i, 3.0 / np.sqrt(SPEC.n_params)) for i in record.survivors]
+        expected += float(np.mean(steps))
+    moved = bundle.vector - init_vector(SPEC, 0)
+    assert np.abs(moved - expected).max() < 3 * 2.0**-15
+    for member_dir in alliance.member_dirs.values():
+        witnesses = WitnessFile(member_dir / "secsum", bytes.fromhex(run_id)).read()
+        assert len({witness.round for witness in witnesses}) == len(witnesses) >= 2
+        transcript.check_witnesses(witnesses)
+    return transcript
+
+
+COORDINATOR_POINTS = ["slot", "bitmap", "first-share", "before-checkpoint", "after-checkpoint"]
+
+
+@pytest.mark.parametrize("point", COORDINATOR_POINTS)
+def test_a_killed_coordinator_resumes_and_releases_no_round_twice(tmp_path, point):
+    alliance, database, run_id, deaths = run_with_a_death(tmp_path, "coordinator", point)
+    assert deaths == 1
+    check_exactly_once(alliance, database, run_id)
+
+
+@pytest.mark.parametrize("point", ["training", "masked", "before-release", "released"])
+def test_a_killed_member_comes_back_and_releases_no_round_twice(tmp_path, point):
+    alliance, database, run_id, deaths = run_with_a_death(tmp_path, "member", point)
+    assert deaths == 1
+    transcript = check_exactly_once(alliance, database, run_id)
+    assert 2 in transcript.records[-1].survivors
