@@ -174,7 +174,7 @@ def looked_at(listings: pl.DataFrame, as_of: datetime) -> pl.Series:
     choices = len(HORIZONS_DAYS)
     days = [HORIZONS_DAYS[int(position(name) * choices)] for name in listings["listing_id"]]
     moment = pl.lit(as_of, dtype=TIME)
-    later = pl.col("created_at") + pl.duration(days=pl.lit(pl.Series("days", days)))
+    later = pl.col("created_at") + pl.duration(days=pl.lit(pl.Series("days", days, dtype=pl.Int64)))
     return listings.select(pl.min_horizontal(later, moment)).to_series()
 
 

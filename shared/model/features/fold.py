@@ -44,7 +44,7 @@ class Codes:
         """Return every row as a string, without its outer spaces."""
         ends = np.searchsorted(self.rows, np.arange(1, self.count + 1))
         whole = self.codes.tobytes().decode("utf-32-le", "surrogatepass")
-        starts = [0, *ends[:-1].tolist()]
+        starts = [0, *ends.tolist()][:-1]
         return [whole[a:b].strip(" ") for a, b in zip(starts, ends.tolist(), strict=True)]
 
 
