@@ -8,7 +8,7 @@ gradient-based attribution methods", ICLR 2018).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,10 @@ F64 = NDArray[np.float64]
 
 NEIGHBOUR = 0.5
 """A word joins its neighbour's phrase if it moved the score at least this share as much."""
+
+
+MIN_PEERS = 50
+"""Records from which their mean says what is usual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +90,25 @@ def attribute(spec: ModelSpec, vector: F32, batch: FeatureBatch) -> Attribution:
     features = tuple(dict.fromkeys(names))
     place = np.array([features.index(name) for name in names], dtype=np.int64)
     cells = rows * len(features) + place[trace.groups]
-    summed = np.bincount(cells, shares, minlength=batch.rows * len(features))
+    size = batch.rows * len(features)
+    summed: F64 = np.bincount(cells, shares, minlength=size).astype(np.float64)
     phrases = {
         field: _phrases(field, column, trace, shares)
         for field, column in trace.texts.items()
         if "~" not in field
     }
     return Attribution(features, summed.reshape(batch.rows, len(features)), phrases)
+
+
+def beside_peers(found: Attribution) -> Attribution:
+    """Return shares less their mean over the records scored together, if those are many.
+
+    What nearly every listing has ("condition: new") moves every logit alike and is no reason for
+    looking at this one. Scores do not change, only which reasons are told.
+    """
+    if found.values.shape[0] < MIN_PEERS:
+        return found
+    return replace(found, values=found.values - found.values.mean(axis=0))
 
 
 def _phrases(field: str, column: Codes, trace: Trace, shares: F64) -> list[str]:

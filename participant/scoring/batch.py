@@ -10,11 +10,11 @@ import numpy as np
 import polars as pl
 
 from participant.deployment.active import LoadedModel
-from participant.scoring.attribution import attribute
+from participant.scoring.attribution import attribute, beside_peers
 from participant.scoring.reasons import row_reasons
 from participant.training.calibration import Calibration
 from participant.training.inference import scores
-from shared.domain.schemas import empty_frame
+from shared.domain.schemas import TIME, empty_frame
 from shared.model.features.build import CHUNK_ROWS, build_features
 from shared.model.features.history import History
 
@@ -106,10 +106,10 @@ def _score_chunk(
     risk = calibration.risk(scores(model.spec, model.vector, batch))
     reasons: list[list[str]] = [[] for _ in range(frame.height)]
     if top > 0:
-        found = attribute(model.spec, model.vector, batch)
+        found = beside_peers(attribute(model.spec, model.vector, batch))
         reasons = [
             row_reasons(row, index, found, as_of, top)
-            for index, row in enumerate(frame.iter_rows(named=True))
+            for index, row in enumerate(_with_counts(frame, history, as_of).iter_rows(named=True))
         ]
     return pl.DataFrame(
         {
@@ -119,4 +119,14 @@ def _score_chunk(
             "reasons": reasons,
         },
         schema=SCORES,
+    )
+
+
+def _with_counts(frame: pl.DataFrame, history: History | None, as_of: datetime) -> pl.DataFrame:
+    if history is None:
+        return frame
+    moments = pl.repeat(as_of, frame.height, dtype=TIME, eager=True)
+    counts = history.counts(frame, moments)
+    return frame.with_columns(
+        pl.Series(name, values, nan_to_null=True) for name, values in counts.items()
     )

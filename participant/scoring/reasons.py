@@ -42,7 +42,8 @@ def row_reasons(row: Row, index: int, found: Attribution, as_of: datetime, top: 
     """Return up to ``top`` reasons for a record's risk, the strongest first.
 
     Args:
-        row: the canonical record.
+        row: the canonical record, with the complaint counts of
+            :meth:`~shared.model.features.history.History.counts` as further fields.
         index: its row in ``found``.
         found: what moved the logits.
         as_of: the moment of scoring.
@@ -141,8 +142,23 @@ def _images(row: Row, _: datetime) -> str:
     return f"{len(row.get('image_hashes') or ())} pictures"
 
 
-def _said(text: str) -> Callable[[Row, datetime], str]:
-    return lambda _row, _as_of: text
+def _known_image(row: Row, _: datetime) -> str:
+    return "a picture known from other cases" if row.get("image_hashes") else ""
+
+
+def _counted(feature: str, words: str) -> Callable[[Row, datetime], str]:
+    """Return a reason with its number; that nobody complained is never a reason."""
+
+    def reason(row: Row, _: datetime) -> str:
+        count = row.get(feature) or 0
+        return f"{count:.0f} {words}" if count >= 1 else ""
+
+    return reason
+
+
+def _fake_rate(row: Row, _: datetime) -> str:
+    rate = row.get("seller_fake_rate")
+    return f"{rate:.2g} fake claims per listing of this seller" if rate and rate > 0 else ""
 
 
 _DERIVED: dict[str, Callable[[Row, datetime], str]] = {
@@ -153,9 +169,9 @@ _DERIVED: dict[str, Callable[[Row, datetime], str]] = {
     "shop_age_days": _shop_age,
     "brand_match": _brand_reason,
     "image_count": _images,
-    "image": _said("a picture known from other cases"),
-    "listing_complaints": _said("buyers' complaints about this listing"),
-    "listing_fake_claims": _said("buyers' fake claims about this listing"),
-    "seller_complaints": _said("buyers' complaints about this seller"),
-    "seller_fake_rate": _said("buyers' fake claims about this seller"),
+    "image": _known_image,
+    "listing_complaints": _counted("listing_complaints", "buyers' complaints about this listing"),
+    "listing_fake_claims": _counted("listing_fake_claims", "buyers call this listing fake"),
+    "seller_complaints": _counted("seller_complaints", "buyers' complaints about this seller"),
+    "seller_fake_rate": _fake_rate,
 }

@@ -38,6 +38,9 @@ _LEET = str.maketrans(
         "6": "b",
     }
 )
+_LEET_SIGNS = frozenset("€@$")
+"""Signs that stand for a letter at the edge of a word; an exclamation mark there is only that."""
+
 _LEET_CHARACTERS = frozenset("01!|3€4@5$7+896")
 _NOT_WORD = re.compile(r"[\W_]+")
 _CHUNKS = re.compile(r"\S+")
@@ -78,12 +81,25 @@ def _how_hidden(written: str) -> Match:
     """Name the trick by which a passage that reads as the brand is not the brand."""
     if any(is_invisible(ord(character)) for character in written):
         return "hidden"
-    if len(_CHUNKS.findall(written)) > 1 or _NOT_WORD.search(written.strip("()[]\"'.,:;!?")):
-        leet = any(character in _LEET_CHARACTERS for character in written)
-        return "digit" if leet and " " not in written else "spaced"
+    if any(character.isspace() for character in written):
+        return "spaced"
     if any(character in _LEET_CHARACTERS for character in written):
         return "digit"
-    return "lookalike"
+    return "spaced" if _NOT_WORD.search(written) else "lookalike"
+
+
+def _trimmed(passage: str) -> str:
+    """Return a passage without the brackets and ornaments around it."""
+    first, last = 0, len(passage)
+    while first < last and not _belongs(passage[first]):
+        first += 1
+    while last > first and not _belongs(passage[last - 1]):
+        last -= 1
+    return passage[first:last]
+
+
+def _belongs(character: str) -> bool:
+    return character.isalnum() or character in _LEET_SIGNS
 
 
 def _find_passage(title: str, target: str) -> str:
@@ -119,7 +135,7 @@ def match_brand(title: str, folded_title: str, brand: str | None) -> BrandMatch:
     if len(target) < MIN_BRAND:
         return BrandMatch("absent", "")
     if target in _reduce(folded_title):
-        passage = _find_passage(title, target)
+        passage = _trimmed(_find_passage(title, target))
         return BrandMatch(_how_hidden(passage), passage) if passage else BrandMatch("spaced", name)
     for chunk in folded_title.split():
         if len(target) > MIN_BRAND and _one_edit_apart(_reduce(chunk), target):
