@@ -23,6 +23,12 @@ from shared.limits import MAX_EXPORT_FIELD
 
 csv.field_size_limit(MAX_EXPORT_FIELD)
 
+_TEXT_ROWS = BATCH_ROWS // 4
+"""Rows of a text file at once: polars parses several batches ahead, which costs most memory."""
+
+_WINDOW_ROWS = 3 * BATCH_ROWS
+"""Rows of a Parquet file asked for at once: polars reads ahead as far as it is allowed to."""
+
 _UTF8 = ("utf-8", "utf8", "utf-8-sig", "ascii", "us-ascii")
 
 
@@ -61,15 +67,18 @@ class ParquetSource:
         with self._broken_file():
             self._frame = pl.scan_parquet(path, glob=False)
             self.columns = dict(self._frame.collect_schema())
+            self._rows = int(self._frame.select(pl.len()).collect().item())
 
     def batches(self, needed: Sequence[str]) -> Iterator[RawBatch]:
         """Yield all rows in order; raises BadInput where the file is damaged."""
         first = 1
         with self._broken_file():
             frame = self._frame.select(needed)
-            for batch in frame.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
-                yield RawBatch(batch, np.arange(first, first + batch.height))
-                first += batch.height
+            for start in range(0, self._rows, _WINDOW_ROWS):
+                window = frame.slice(start, _WINDOW_ROWS)
+                for batch in window.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
+                    yield RawBatch(batch, np.arange(first, first + batch.height))
+                    first += batch.height
 
     @contextmanager
     def _broken_file(self) -> Iterator[None]:
@@ -103,7 +112,7 @@ class CsvSource:
         ).select(needed)
         first = 1
         try:
-            for batch in frame.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
+            for batch in frame.collect_batches(chunk_size=_TEXT_ROWS, maintain_order=True):
                 rows = np.arange(first, first + batch.height)
                 first += batch.height
                 blank = batch.select(pl.all_horizontal(pl.all().fill_null("") == "")).to_series()
@@ -129,7 +138,7 @@ class CarefulCsvSource(CsvSource):
 
     def _next(self, lines: Iterator[list[str]], first: int) -> list[list[str]]:
         try:
-            return list(islice(lines, BATCH_ROWS))
+            return list(islice(lines, _TEXT_ROWS))
         except csv.Error as error:
             raise BadInput(
                 f"the CSV is not well formed somewhere after row {first - 1}",
@@ -180,7 +189,7 @@ class JsonLinesSource:
     def _decoded(self) -> Iterator[tuple[list[dict[str, Any]], list[int], list[Reject]]]:
         with self._path.open(encoding=self._encoding, newline="\n") as file:
             numbered = enumerate(file, start=1)
-            while lines := list(islice(numbered, BATCH_ROWS // 4)):
+            while lines := list(islice(numbered, _TEXT_ROWS)):
                 records, rows, rejects = [], [], []
                 for row, line in lines:
                     if not line.strip():

@@ -13,7 +13,7 @@ from participant.ingest.convert import Plan, convert, make_plan
 from participant.ingest.mapping import Mapping, load_mapping
 from participant.ingest.readers import RaggedCsv, open_source
 from participant.ingest.rejects import Reject, RejectFile
-from participant.ingest.sources import FileFacts, examine
+from participant.ingest.sources import BATCH_ROWS, FileFacts, examine
 from participant.store import Store
 from participant.store.models import ImportedFile
 from participant.store.writer import RecordWriter, Tally
@@ -177,11 +177,13 @@ def _import(job: _Job, *, careful: bool) -> ImportReport:
     rows = 0
     try:
         with store.records.writer(kind) as writer:
+            gathered = _Gathered(writer)
             for batch in _read(facts, job.mapping, careful=careful):
-                writer.add(batch.frame)
+                gathered.add(batch.frame)
                 rejects.add(batch.rejects)
                 rows, ignored = batch.done, batch.plan.ignored
                 job.progress(rows, facts.lines or None)
+            gathered.flush()
             report = _report(job, rows, writer.tally, rejects, ignored)
             if not job.dry_run:
                 rejects.keep()
@@ -189,6 +191,24 @@ def _import(job: _Job, *, careful: bool) -> ImportReport:
     finally:
         rejects.discard()
     return report
+
+
+class _Gathered:
+    """Hands batches on in the size of a segment, since every hand-over makes one."""
+
+    def __init__(self, writer: RecordWriter) -> None:
+        self._writer = writer
+        self._frames: list[pl.DataFrame] = []
+
+    def add(self, frame: pl.DataFrame) -> None:
+        self._frames.append(frame)
+        if sum(held.height for held in self._frames) >= BATCH_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._frames:
+            self._writer.add(pl.concat(self._frames))
+            self._frames.clear()
 
 
 def _commit(job: _Job, writer: RecordWriter, report: ImportReport) -> None:

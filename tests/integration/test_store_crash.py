@@ -24,13 +24,14 @@ CHILD = """
 import os, resource, signal, sys
 from pathlib import Path
 import participant.ingest.readers as readers
+import participant.ingest.service as service
 import participant.store.writer as writer
 from participant.ingest import import_file
 from participant.store import Store
 from shared.errors import TouchstoneError
 from sqlmodel import Session
 
-readers.BATCH_ROWS = writer.SEGMENT_ROWS = 3
+readers._TEXT_ROWS = service.BATCH_ROWS = writer.SEGMENT_ROWS = 3
 how, at, folder, export = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4])
 store = Store.open(folder)
 flushes = 0
