@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 from scipy import sparse
+from sklearn.feature_extraction import FeatureHasher
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, precision_recall_curve
@@ -74,8 +75,6 @@ def _tabular(listings: pl.DataFrame) -> sparse.csr_matrix:
     for name, words in categorical_columns(listings).items():
         for row, word in zip(tokens, words, strict=True):
             row[f"{name}={word}"] = 1.0
-    from sklearn.feature_extraction import FeatureHasher
-
     return FeatureHasher(2**16, alternate_sign=False).transform(tokens)
 
 
@@ -137,7 +136,7 @@ def fit(tables: list[Table], which: str = "all", c: float = 3.0) -> LogisticRegr
     """Fit a logistic regression on the labelled training rows of ``tables``."""
     x = sparse.vstack([t.features(which)[t.labelled] for t in tables])
     y = np.concatenate([t.label[t.labelled] for t in tables])
-    return LogisticRegression(C=c, max_iter=400).fit(x, y)
+    return LogisticRegression(C=c, solver="liblinear", tol=1e-3, random_state=0).fit(x, y)
 
 
 def scores(model: LogisticRegression, one: Table, which: str = "all") -> Floats:
