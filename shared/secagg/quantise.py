@@ -168,7 +168,8 @@ def pack(
         for j in reversed(range(LANES)):
             part = delta[j * words + start : min(j * words + stop, delta.size)]
             value = lane[: part.size]
-            np.multiply(part, factor, out=value)
+            with np.errstate(over="ignore"):  # infinity is clipped like any large value
+                np.multiply(part, factor, out=value)
             value += draw(part.size) * np.float32(2.0**-16)
             np.floor(value, out=value)
             np.clip(value, -bound, bound, out=value)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,17 +166,9 @@ def _noisy(evaluation: Evaluation, noise: NoiseTerms, randbelow: RandBelow) -> l
     scales = [laplace_scale(LOSS_CAP * LOSS_UNIT, noise.epsilon / 2)]
     scales += [laplace_scale(1, noise.epsilon / 2)] * (2 * BINS)
     return [
-        _place((value if told else 0) + _draw(scale, randbelow))
+        max((value if told else 0) + discrete_laplace(scale, randbelow) + NOISE_OFFSET, 0)
         for value, scale in zip(values, scales, strict=True)
     ]
-
-
-def _draw(scale: Fraction, randbelow: RandBelow) -> int:
-    return discrete_laplace(scale, randbelow)
-
-
-def _place(value: int) -> int:
-    return min(max(value + NOISE_OFFSET, 0), VALUE_LIMIT - 1)
 
 
 def check_sum(
