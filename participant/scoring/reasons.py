@@ -151,7 +151,7 @@ def _counted(feature: str, words: str) -> Callable[[Row, datetime], str]:
 
     def reason(row: Row, _: datetime) -> str:
         count = row.get(feature) or 0
-        return f"{count:.0f} {words}" if count >= 1 else ""
+        return f"{words}: {count:.0f}" if count >= 1 else ""
 
     return reason
 
@@ -171,7 +171,7 @@ _DERIVED: dict[str, Callable[[Row, datetime], str]] = {
     "image_count": _images,
     "image": _known_image,
     "listing_complaints": _counted("listing_complaints", "buyers' complaints about this listing"),
-    "listing_fake_claims": _counted("listing_fake_claims", "buyers call this listing fake"),
+    "listing_fake_claims": _counted("listing_fake_claims", "buyers who call this listing fake"),
     "seller_complaints": _counted("seller_complaints", "buyers' complaints about this seller"),
     "seller_fake_rate": _fake_rate,
 }
