@@ -228,6 +228,8 @@ class Fleet:
         for node in self.nodes:
             if not node.future.done():
                 self.kill(node)
+        with suppress(AssertionError):  # let the streams end by themselves, if there are any
+            wait_until(lambda: not self.grid.connected(), 1.0)
         self.stop_serving()
         self.await_(_drain())
         self.loop.call_soon_threadsafe(self.loop.stop)
