@@ -60,6 +60,7 @@ def check_release(
         manifest_hash=manifest.run_manifest_hash,
         head=manifest.transcript_head,
     )
+    verified.check_model(bundle.vector)
     return CheckedRelease(bundle, verified)
 
 

@@ -52,10 +52,12 @@ def publish(
     Raises:
         NotFound: there is no such run.
         StateError: the run is released already with another model.
+        TranscriptError: the model is not the one the run's last round ended with.
         UnknownModel: the vector does not fit the model.
         StorageError: the disk or the database refuses; nothing is released.
         ValueError: a metric is not finite.
     """
+    draft.transcript.check_model(draft.vector)
     folder = directory / RELEASES
     with _publishing(folder):
         existing = database.read(

@@ -129,9 +129,11 @@ def _download(
 def _verify_transcript(state_dir: Path, bundle: VerifiedBundle, data: bytes) -> Transcript:
     alliance = NodeConfig.load(state_dir).alliance
     manifest = bundle.manifest
-    return UnverifiedTranscript(data).verify(
+    transcript = UnverifiedTranscript(data).verify(
         bytes.fromhex(alliance.coordinator_public_key),
         run_id=manifest.run_id,
         manifest_hash=manifest.run_manifest_hash,
         head=manifest.transcript_head,
     )
+    transcript.check_model(bundle.vector)
+    return transcript

@@ -12,11 +12,13 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
     Ed25519PrivateKey,
     Ed25519PublicKey,
 )
+from numpy.typing import NDArray
 
 from shared.encoding import Reader, Writer, digest
 from shared.errors import MalformedMessage, VerificationError
@@ -131,6 +133,20 @@ class Transcript:
                 hint="the coordinator published another story than it told; tell your peers",
             )
 
+    def check_model(self, vector: NDArray[np.float32]) -> None:
+        """Check that a model is the one the last round ended with.
+
+        Args:
+            vector: float32[P].
+
+        Raises:
+            TranscriptError: it is another model, or there was no round at all.
+        """
+        if not self.records:
+            raise TranscriptError("a transcript without rounds leads to no model")
+        if self.records[-1].next_model_sha256 != model_sha256(vector):
+            raise TranscriptError("the released model is not the one the last round ended with")
+
     def check_witnesses(self, witnesses: Iterable[Witness]) -> None:
         """Check every witness; see :meth:`check_witness`."""
         for witness in witnesses:
@@ -190,6 +206,6 @@ def _check_signature(public_key: bytes, signature: bytes, message: bytes) -> Non
         raise TranscriptError("the transcript is not signed by this coordinator") from error
 
 
-def model_sha256(vector_bytes: bytes | bytearray | memoryview) -> bytes:
+def model_sha256(vector: NDArray[np.float32]) -> bytes:
     """Return the 32-byte name of a model: SHA-256 of its little-endian float32 values."""
-    return hashlib.sha256(vector_bytes).digest()
+    return hashlib.sha256(np.ascontiguousarray(vector, dtype="<f4").tobytes()).digest()

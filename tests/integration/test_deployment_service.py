@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from coordinator.enrolment.files import load_signing_key
 from participant.deployment import log
 from participant.deployment import service as service_module
 from participant.deployment.acceptance import Reason
@@ -22,8 +24,9 @@ from participant.deployment.state import LOCAL_ID, read_state
 from participant.node.config import NodeConfig
 from participant.node.registry_client import channel_factory
 from shared.errors import NetworkError, NotFound, StateError, VerificationError
-from shared.model.bundle import FILE_NAME
+from shared.model.bundle import FILE_NAME, UnverifiedBundle, seal_bundle
 from shared.model.bundle_errors import BundleOriginError, ReleaseRollbackError
+from shared.model.bundle_manifest import BundleManifest
 from shared.trust.transcript import TranscriptError, Witness
 from tests.support.alliance import found_alliance
 from tests.support.deployment import Member, NoNetwork, knowing, member_of, records, sets_of
@@ -371,3 +374,16 @@ def test_a_broken_network_is_no_refusal(member):
     with pytest.raises(NetworkError):
         deploy(member, release_id)
     assert member.kinds_of_events() == []
+
+
+def test_a_signed_release_of_another_model_than_the_run_ended_with_is_refused(member):
+    release_id = member.publish(1, GOOD)
+    folder = member.alliance.coordinator_dir / "releases" / release_id.hex()
+    key = load_signing_key(member.alliance.coordinator_dir)
+    manifest = BundleManifest.decode(UnverifiedBundle.read(folder).manifest_bytes)
+    swapped = seal_bundle(manifest, BAD, key)
+    (folder / FILE_NAME).write_bytes(swapped)
+    _point_row_at(member, release_id, hashlib.sha256(swapped).hexdigest())
+    with pytest.raises(TranscriptError, match="last round"):
+        deploy(member, release_id)
+    assert running(member) is None

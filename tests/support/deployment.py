@@ -75,7 +75,7 @@ class Member:
 
     def publish(self, number: int, vector: np.ndarray, kind: str = "listing") -> bytes:
         """Let the coordinator release ``vector`` as the outcome of its n-th run."""
-        draft = replace(a_draft(number), spec=SPEC, vector=vector, kind=kind)
+        draft = replace(a_draft(number, SPEC, vector=vector), kind=kind)
         return release(self.alliance, self.database, draft)
 
     def kinds_of_events(self) -> list[str]:

@@ -17,7 +17,7 @@ from shared.model.bundle import seal_bundle
 from shared.model.bundle_manifest import BundleManifest, metric_pairs
 from shared.model.layout import ModelSpec, feature_space_hash, init_vector
 from shared.trust.round_record import Outcome, RoundRecord
-from shared.trust.transcript import Transcript
+from shared.trust.transcript import Transcript, model_sha256
 
 TINY = ModelSpec(hash_bits=10, embed_dim=1, hidden=1)
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -109,17 +109,19 @@ def run_id(number: int) -> bytes:
     return bytes([number]) * 16
 
 
-def a_draft(number: int = 1, spec: ModelSpec = TINY, seed: int = 7) -> ReleaseDraft:
-    """Return what the n-th run releases."""
+def a_draft(
+    number: int = 1, spec: ModelSpec = TINY, seed: int = 7, vector: np.ndarray | None = None
+) -> ReleaseDraft:
+    """Return what the n-th run releases: three rounds that end in ``vector``."""
+    vector = a_vector(spec, seed) if vector is None else vector
     transcript = Transcript.start(run_id(number), b"m" * 32)
-    for round_number in (1, 2, 3):
-        transcript = transcript.append(a_record(round_number))
+    transcript = transcript.append(a_record(1)).append(a_record(2))
     return ReleaseDraft(
         run_id=run_id(number),
         run_manifest_hash=b"m" * 32,
         kind="listing",
         spec=spec,
-        vector=a_vector(spec, seed),
-        transcript=transcript,
+        vector=vector,
+        transcript=transcript.append(a_record(3, next_model_sha256=model_sha256(vector))),
         metrics={"pr_auc": 0.7},
     )

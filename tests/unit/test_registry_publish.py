@@ -16,7 +16,7 @@ from shared import files as files_module
 from shared.errors import NotFound, StateError
 from shared.model.bundle import FILE_NAME, UnverifiedBundle, VerifiedBundle
 from shared.model.layout import UnknownModel
-from shared.trust.transcript import UnverifiedTranscript
+from shared.trust.transcript import Transcript, TranscriptError, UnverifiedTranscript
 from tests.support.release import ALLIANCE_ID, KEY, PUBLIC, a_coordinator, a_draft, run_id
 
 
@@ -140,11 +140,21 @@ def test_an_unknown_run_is_not_released(tmp_path, database):
     assert database.read("all", lambda unit: unit.releases.all()) == []
 
 
+def test_a_model_that_the_run_did_not_end_with_is_not_released(tmp_path, database):
+    for draft in (
+        replace(a_draft(), vector=a_draft(seed=8).vector),
+        replace(a_draft(), transcript=Transcript.start(run_id(1), b"m" * 32)),
+    ):
+        with pytest.raises(TranscriptError):
+            publish(database, tmp_path, draft, signing_key=KEY)
+    assert database.read("all", lambda unit: unit.releases.all()) == []
+
+
 def test_a_broken_model_is_not_released(tmp_path, database):
     broken = a_draft().vector.copy()
     broken[0] = np.inf
     with pytest.raises(UnknownModel):
-        publish(database, tmp_path, replace(a_draft(), vector=broken), signing_key=KEY)
+        publish(database, tmp_path, a_draft(vector=broken), signing_key=KEY)
     assert not any(path.is_dir() for path in (tmp_path / "releases").iterdir())
 
 

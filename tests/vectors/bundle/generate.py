@@ -28,7 +28,7 @@ def expectations(data: bytes) -> dict[str, object]:
         "feature_space_hash": FEATURE_SPACE.hex(),
         "sequence": 3,
         "n_params": TINY.n_params,
-        "vector_sha256": model_sha256(a_vector().astype("<f4").tobytes()).hex(),
+        "vector_sha256": model_sha256(a_vector()).hex(),
         "alterations": [
             {"xor_at": 8, "error": "malformed", "why": "the file's domain string"},
             {"xor_at": 60, "error": "bundle_signature", "why": "the signed manifest"},
