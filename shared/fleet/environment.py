@@ -16,5 +16,6 @@ QUIET: dict[str, str] = {
 
 os.environ.update(QUIET)
 
-# gRPC's C core tells of every lost connection on stderr, where people read; our own log has them.
+# gRPC's C core tells of every lost connection on stderr, where people read; our own log has them
+# as well. It looks at this once, when gRPC is imported.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")

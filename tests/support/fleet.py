@@ -15,12 +15,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import grpc
-import numpy as np
-
-import shared.fleet.environment  # noqa: F401
+import shared.fleet.environment  # noqa: F401 - before gRPC and Flower
 
 # isort: split
+import grpc
+import numpy as np
 from alliance.v1 import fleet_pb2 as pb
 from alliance.v1 import fleet_pb2_grpc
 from cryptography import x509
