@@ -5,11 +5,12 @@ Pure state machines over numpy and cryptography; see docs/explanation for the pr
 
 from __future__ import annotations
 
-from shared.secagg.coordinator import Coordinator, RoundFacts, RoundSum
+from shared.secagg.coordinator import Coordinator
 from shared.secagg.coordinator_setup import SetupOutcome
 from shared.secagg.guard import RunGuard
-from shared.secagg.member import AnsweredRound, MaskedUpload, Member, OpenRound
+from shared.secagg.member import Member
 from shared.secagg.quantise import Quantiser, default_value_bits, pack, unpack_mean
+from shared.secagg.results import AnsweredRound, MaskedUpload, OpenRound, RoundFacts, RoundSum
 from shared.secagg.tail import (
     Evaluation,
     Layout,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -16,67 +15,12 @@ from shared.secagg import wire
 from shared.secagg.coordinator_round import RoundBook
 from shared.secagg.coordinator_setup import SetupBook, SetupOutcome
 from shared.secagg.errors import OutOfOrder, SlotsUsedUp, TermsRefused, TooFew
-from shared.secagg.messages import MaskedRequest
+from shared.secagg.results import RoundFacts, RoundSum
+from shared.secagg.round_messages import MaskedRequest
 from shared.secagg.stream import apply_masks
 from shared.secagg.tail import check_canaries
 from shared.secagg.terms import COORDINATOR, DOMAIN, SessionTerms
 from shared.secagg.unmask import mask_keys
-
-
-@dataclass(frozen=True)
-class RoundSum:
-    """A finished round: the sum, and everything its transcript publishes.
-
-    Attributes:
-        round: round of the run.
-        slot: its slot.
-        session_id: 16 bytes.
-        t2: 32 bytes.
-        participants: U.
-        survivors: U3; ``vector`` is the sum over exactly these.
-        bitmap: over U, bit i of byte i // 8, low bit first.
-        vector: uint64[words], canaries checked; open it with :func:`~shared.secagg.check_sum`.
-        headers: (index, signed header) of U3.
-        digests: (index, SHA-256 of the masked vector) of U3.
-        certificate: (index, Ed25519 signature) over the survivor set; empty if nobody was lost.
-        answers: (index, signed share answer): the revealed shares.
-        sum_sha256: SHA-256 of ``vector``'s little-endian bytes.
-    """
-
-    round: int
-    slot: int
-    session_id: bytes
-    t2: bytes
-    participants: tuple[int, ...]
-    survivors: tuple[int, ...]
-    bitmap: bytes
-    vector: NDArray[np.uint64]
-    headers: tuple[tuple[int, bytes], ...]
-    digests: tuple[tuple[int, bytes], ...]
-    certificate: tuple[tuple[int, bytes], ...]
-    answers: tuple[tuple[int, bytes], ...]
-    sum_sha256: bytes
-
-
-@dataclass(frozen=True)
-class RoundFacts:
-    """A closed round as far as it got, for the transcript of one that is never summed.
-
-    Attributes:
-        slot: its slot.
-        t2: 32 bytes.
-        participants: U.
-        survivors: U3.
-        digests: (index, SHA-256 of the masked vector) of U3.
-        certificate: (index, Ed25519 signature) over the survivor set, if one was sent.
-    """
-
-    slot: int
-    t2: bytes
-    participants: tuple[int, ...]
-    survivors: tuple[int, ...]
-    digests: tuple[tuple[int, bytes], ...]
-    certificate: tuple[tuple[int, bytes], ...]
 
 
 class Coordinator:

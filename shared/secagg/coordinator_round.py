@@ -14,14 +14,13 @@ from shared.limits import MAX_GROUP
 from shared.secagg import keys, wire
 from shared.secagg.coordinator_setup import SetupBook
 from shared.secagg.errors import BadMessage, BadShare, BadUpload, OutOfOrder, RequestChanged, TooFew
-from shared.secagg.messages import (
-    HASH,
+from shared.secagg.messages import HASH, parse
+from shared.secagg.round_messages import (
     MaskedHeader,
     MaskedRequest,
     ReleaseRequest,
     Reveal,
     SurvivorSet,
-    parse,
 )
 from shared.secagg.shamir import decode_element
 from shared.secagg.terms import DOMAIN

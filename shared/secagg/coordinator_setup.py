@@ -19,18 +19,20 @@ from shared.secagg import keys, wire
 from shared.secagg.errors import BadKey, BadMessage, OutOfOrder, RequestChanged, TooFew
 from shared.secagg.messages import (
     HASH,
+    ascending,
+    encode_blobs,
+    parse,
+)
+from shared.secagg.setup_messages import (
     Advertisement,
     Confirmation,
     Delivery,
     Part,
     ShareBundle,
     ShareCore,
-    ascending,
-    encode_blobs,
     encode_deliveries,
     hash_t1,
     hash_t1c,
-    parse,
 )
 from shared.secagg.terms import DOMAIN, SessionTerms
 

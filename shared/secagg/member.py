@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -23,66 +22,10 @@ from shared.secagg.errors import (
 from shared.secagg.guard import RunGuard
 from shared.secagg.member_setup import Me
 from shared.secagg.member_state import MemberState, Phase, SlotState
-from shared.secagg.messages import MaskedHeader, parse
+from shared.secagg.messages import parse
+from shared.secagg.results import AnsweredRound, MaskedUpload, OpenRound
+from shared.secagg.round_messages import MaskedHeader
 from shared.secagg.terms import COORDINATOR, MemberLimits, SessionTerms
-
-
-@dataclass(frozen=True)
-class OpenRound:
-    """A round the member has agreed to mask for.
-
-    Attributes:
-        round: round of the run, from 1.
-        slot: one-time slot.
-        participants: U, ascending.
-        config: the training config's bytes, hashed into T2.
-        model_sha256: SHA-256 of the model that came along.
-        words: length the vector must have.
-        t2: 32 bytes, what this round is bound to.
-        already_answered: the vector was masked before; send the stored one (see
-            :meth:`Member.restore_upload`), train nothing.
-    """
-
-    round: int
-    slot: int
-    participants: tuple[int, ...]
-    config: bytes
-    model_sha256: bytes
-    words: int
-    t2: bytes
-    already_answered: bool
-
-
-@dataclass(frozen=True)
-class MaskedUpload:
-    """What leaves for the coordinator.
-
-    Attributes:
-        header: signed; names T2, length and SHA-256 of the vector.
-        vector: masked words, uint64; on the wire little-endian.
-    """
-
-    header: bytes
-    vector: NDArray[np.uint64]
-
-
-@dataclass(frozen=True)
-class AnsweredRound:
-    """What a member was told, and sent, in the round it answered last.
-
-    Attributes:
-        round: round of the run.
-        slot: its slot.
-        t2: 32 bytes.
-        bitmap: the survivor bitmap it stands by.
-        vector_sha256: SHA-256 of the vector it uploaded, 32 bytes.
-    """
-
-    round: int
-    slot: int
-    t2: bytes
-    bitmap: bytes
-    vector_sha256: bytes
 
 
 class Member:

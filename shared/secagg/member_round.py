@@ -13,14 +13,13 @@ from shared.secagg.errors import BadVector, UnmaskRefused, ViewMismatch
 from shared.secagg.guard import RunGuard
 from shared.secagg.member_setup import Me
 from shared.secagg.member_state import CELL, SlotState
-from shared.secagg.messages import (
-    SIGNATURE,
+from shared.secagg.messages import SIGNATURE, parse
+from shared.secagg.round_messages import (
     MaskedHeader,
     MaskedRequest,
     ReleaseRequest,
     Reveal,
     SurvivorSet,
-    parse,
 )
 from shared.secagg.shamir import decode_element
 from shared.secagg.stream import apply_masks

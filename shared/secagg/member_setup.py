@@ -18,18 +18,17 @@ from shared.errors import MalformedMessage
 from shared.secagg import keys, wire
 from shared.secagg.errors import BadKey, BadSignature, ViewMismatch
 from shared.secagg.member_state import CELL, MemberState, Phase
-from shared.secagg.messages import (
+from shared.secagg.messages import decode_blobs, parse
+from shared.secagg.setup_messages import (
     Advertisement,
     Confirmation,
     Delivery,
     Part,
     ShareBundle,
     ShareCore,
-    decode_blobs,
     decode_deliveries,
     hash_t1,
     hash_t1c,
-    parse,
 )
 from shared.secagg.shamir import deal, decode_element, encode_element, random_element
 from shared.secagg.terms import COORDINATOR, MemberLimits, SessionTerms

@@ -42,16 +42,15 @@ from shared.secagg.errors import (
     ViewMismatch,
 )
 from shared.secagg.member_state import CELL
-from shared.secagg.messages import (
-    Advertisement,
+from shared.secagg.messages import decode_blobs, encode_blobs
+from shared.secagg.round_messages import (
     MaskedHeader,
     MaskedRequest,
     ReleaseRequest,
     Reveal,
     SurvivorSet,
-    decode_blobs,
-    encode_blobs,
 )
+from shared.secagg.setup_messages import Advertisement
 from shared.secagg.shamir import decode_element, interpolate, lagrange_at_zero
 from shared.secagg.stream import apply_masks
 from tests.support.secagg import (

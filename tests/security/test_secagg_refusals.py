@@ -35,19 +35,20 @@ from shared.secagg.errors import (
     ViewMismatch,
 )
 from shared.secagg.member_state import CELL
-from shared.secagg.messages import (
-    Advertisement,
-    Delivery,
+from shared.secagg.messages import decode_blobs, encode_blobs
+from shared.secagg.round_messages import (
     MaskedRequest,
-    Part,
     ReleaseRequest,
     Reveal,
+    SurvivorSet,
+)
+from shared.secagg.setup_messages import (
+    Advertisement,
+    Delivery,
+    Part,
     ShareBundle,
     ShareCore,
-    SurvivorSet,
-    decode_blobs,
     decode_deliveries,
-    encode_blobs,
     encode_deliveries,
 )
 from tests.support.secagg import (
