@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from simulations.world.catalogue import Product
 from simulations.world.config import START, WorldConfig
 from simulations.world.draft import Draft
 from simulations.world.draws import stream
-from simulations.world.laws import HONEST, MECHANISM_MIX, MECHANISMS, OBFUSCATION
+from simulations.world.laws import HONEST, LONE, MECHANISM_MIX, MECHANISMS, OBFUSCATION
 from simulations.world.profiles import Profile
 from simulations.world.sellers import Crew, HonestSellers, Seller
 from simulations.world.tactics import Heat, Tactic
-from simulations.world.writing import LONE, counterfeit_wording, honest_wording
+from simulations.world.writing import Wording, counterfeit_wording, honest_wording
 
 _HONEST_MIX = {kind: law.share for kind, law in HONEST.items()}
 _BRAND_WEIGHTS = (0.5, 0.25, 0.15, 0.1)
@@ -21,6 +21,25 @@ _CHANNELS = ("portolan", "bazarium", "krammarkt", "foirepop")
 _CONDITION = {"used": "used", "refurbished": "refurbished"}
 _FAR = frozenset({"CN", "HK", "TR", "VN"})
 _WEEK_SECONDS = 7 * 24 * 3600
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On what terms a listing offers: what the honest and the others choose differently.
+
+    Attributes:
+        relative_price: asked, over the list price.
+        condition: as the listing states it.
+        photos: hashes of pictures that the seller takes from a template.
+    """
+
+    relative_price: float
+    ship_from: str
+    ship_days: int
+    payment: str
+    brand_given: bool
+    condition: str | None
+    photos: tuple[str, ...] = ()
 
 
 @dataclass
@@ -76,16 +95,15 @@ class Story:
         days = (
             draws.choice((8, 10, 14, 18)) if seller.country in _FAR else draws.choice((2, 3, 4, 7))
         )
-        return self._draft(
-            week, at, kind, product, seller, language, wording,
+        terms = Terms(
             relative_price=draws.around(*HONEST[kind].price),
             ship_from=seller.country,
             ship_days=days,
             payment=seller.payment,
             brand_given=draws.chance(0.6 if kind == "accessory" else 0.96),
             condition=None if draws.chance(0.35) else _CONDITION.get(kind, "new"),
-            photos=[],
-        )  # fmt: skip
+        )
+        return self._draft(week, at, kind, product, seller, language, wording, terms)
 
     def _counterfeit(self, week: int, at: datetime) -> Draft:
         draws, product = self.draws, self._product()
@@ -104,10 +122,7 @@ class Story:
         shift = tactic.price_shift if tactic else 1.0
         median, sigma = MECHANISMS[mechanism].price
         followed = tactic is not None and draws.chance(0.8)
-        return self._draft(
-            week, at, mechanism, product, seller, language, wording,
-            counterfeit=True,
-            tactic_id=tactic.tactic_id if tactic else None,
+        terms = Terms(
             relative_price=draws.around(median * shift, sigma),
             ship_from=(tactic.ship_from if followed else None) or seller.country,
             ship_days=tactic.ship_days if followed else draws.choice((2, 3, 4, 7, 10, 14)),
@@ -115,8 +130,10 @@ class Story:
             brand_given=draws.chance(0.6 if wording.obfuscated else 0.94)
             and mechanism != "hidden_link",
             condition=None if draws.chance(0.35) else "new",
-            photos=[tactic.photo] if tactic and draws.chance(0.4) else [],
-        )  # fmt: skip
+            photos=(tactic.photo,) if tactic and draws.chance(0.4) else (),
+        )
+        draft = self._draft(week, at, mechanism, product, seller, language, wording, terms)
+        return replace(draft, counterfeit=True, tactic_id=tactic.tactic_id if tactic else None)
 
     def _tactic(self, week: int) -> Tactic | None:
         """Return a tactic in use here this week; late arrivals are taken up more eagerly."""
@@ -154,43 +171,49 @@ class Story:
         product: Product,
         seller: Seller,
         language: str,
-        wording: object,
-        *,
-        relative_price: float,
-        ship_from: str,
-        ship_days: int,
-        payment: str,
-        brand_given: bool,
-        condition: str | None,
-        photos: list[str],
-        counterfeit: bool = False,
-        tactic_id: str | None = None,
+        wording: Wording,
+        terms: Terms,
     ) -> Draft:
+        """Return a listing as if it were honest; all that follows the same laws is drawn here."""
         draws = self.draws
         seller.listings += 1
-        age = (at - seller.created_at).days
         orders = draws.count(draws.around(5.0, 0.8))
-        photos = photos + ([product.photo] if draws.chance(0.45) else [])
+        photos = [*terms.photos, *([product.photo] if draws.chance(0.45) else [])]
         photos += [draws.token(16) for _ in range(draws.count(1.5) + (not photos))]
-        signals: dict[str, float | int | str | None] = {
-            "condition": condition,
-            "orders_7d": min(orders, draws.count(orders * 0.5)),
-            "payee": seller.payee,
-            "payment": payment,
-            "photos": len(photos) + draws.count(2.0),
-            "return_rate": seller.return_rate,
-            "seller_listings": seller.listings + round(draws.around(2.0 + age / 40, 0.7)),
-            "ship_days": ship_days,
-        }
+        signals = self._signals(at, seller, terms, orders, len(photos))
         own = self.member.name in _CHANNELS
         return Draft(
-            week=week, created_at=at, kind=kind, counterfeit=counterfeit, product=product,
+            week=week,
+            created_at=at,
+            kind=kind,
+            counterfeit=False,
+            product=product,
             updated_at=at + timedelta(seconds=draws.randrange(2 * 24 * 3600)),
-            seller=seller, language=language, wording=wording, price=relative_price
-            * product.list_price, quantity=1 if kind == "used" else 1 + draws.count(
-                min(25.0, draws.around(4.0, 0.9))),
-            ship_from=ship_from, photos=photos, signals=signals, orders=orders,
+            seller=seller,
+            language=language,
+            wording=wording,
+            price=terms.relative_price * product.list_price,
+            quantity=1 if kind == "used" else 1 + draws.count(min(25.0, draws.around(4.0, 0.9))),
+            ship_from=terms.ship_from,
+            photos=photos,
+            signals=signals,
+            orders=orders,
             marketplace=self.member.name if own else draws.choice(_CHANNELS),
-            tactic_id=tactic_id, brand_given=brand_given,
+            brand_given=terms.brand_given,
             missing=frozenset(n for n, p in self.member.missing.items() if draws.chance(p)),
-        )  # fmt: skip
+        )
+
+    def _signals(
+        self, at: datetime, seller: Seller, terms: Terms, orders: int, photos: int
+    ) -> dict[str, float | int | str | None]:
+        draws, age = self.draws, (at - seller.created_at).days
+        return {
+            "condition": terms.condition,
+            "orders_7d": min(orders, draws.count(orders * 0.5)),
+            "payee": seller.payee,
+            "payment": terms.payment,
+            "photos": photos + draws.count(2.0),
+            "return_rate": seller.return_rate,
+            "seller_listings": seller.listings + round(draws.around(2.0 + age / 40, 0.7)),
+            "ship_days": terms.ship_days,
+        }

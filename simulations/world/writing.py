@@ -12,7 +12,6 @@ from simulations.world.laws import (
     HONEST,
     HONEST_TYPO,
     INNOCENT_GLYPH,
-    LONE,
     MECHANISMS,
     Honest,
 )
@@ -20,7 +19,7 @@ from simulations.world.obfuscation import homoglyph, mistype, obfuscate, zero_wi
 from simulations.world.tactics import TEMPLATES, Tactic
 from simulations.world.texts import CODE_CONCEPTS, JARGON_CONCEPTS, Lexicon, lexicon
 
-__all__ = ["LONE", "Wording", "counterfeit_wording", "honest_wording"]
+__all__ = ["Wording", "counterfeit_wording", "honest_wording"]
 
 
 @dataclass(frozen=True)
