@@ -899,3 +899,34 @@ class TestJournal:
         result = world.round(1)
         assert result.slot == 1
         world.assert_exact(result)
+
+    def test_facts_and_witness_of_a_round_agree_with_its_sum(self) -> None:
+        world = ready()
+        assert world.coordinator.open_survivors == ()
+        world.fault = losing({5: "masked"})
+        world.collect(1)
+        assert world.nodes[1].member.answered_round() is None
+        desk = world.coordinator
+        survivors = desk.close_masked()
+        facts = desk.round_facts()
+        assert facts.survivors == desk.open_survivors == survivors == (1, 2, 3, 4)
+        assert facts.certificate == ()
+        result = world.unmask()
+        assert (facts.slot, facts.t2, facts.participants, facts.digests) == (
+            result.slot,
+            result.t2,
+            result.participants,
+            result.digests,
+        )
+        claim = SurvivorSet(result.t2, result.bitmap).encode()
+        assert len(result.certificate) == world.terms.threshold
+        for index, signature in result.certificate:
+            signed = wire.signed_bytes(wire.SURVIVORS, world.terms, index, claim)
+            wire.verify(world.terms.key_of(index), signature, signed, index)
+        for index, digest in result.digests:
+            told = world.nodes[index].member.answered_round()
+            assert told is not None
+            assert (told.t2, told.bitmap, told.vector_sha256) == (result.t2, result.bitmap, digest)
+        assert hashlib.sha256(result.vector.tobytes()).digest() == result.sum_sha256
+        with pytest.raises(OutOfOrder):
+            desk.round_facts()
