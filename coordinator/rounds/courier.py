@@ -66,7 +66,7 @@ class Courier:
         """Send without waiting for replies; who is away is told on return, until ``ttl`` ends."""
         self._grid.push_messages(
             [
-                self._grid.create_message(item.content(), action, node_id, "", ttl)
+                self._message(item, action, node_id, "", ttl)
                 for node_id, item in instructions.items()
             ]
         )
@@ -92,7 +92,7 @@ class Courier:
             enough: asked after each reply; true ends the exchange.
         """
         messages = [
-            self._grid.create_message(item.content(), action, node_id, group, timeout)
+            self._message(item, action, node_id, group, timeout)
             for node_id, item in instructions.items()
         ]
         ids = list(self._grid.push_messages(messages))
@@ -101,6 +101,14 @@ class Courier:
             yield from self._collect(nodes, timeout, away_s, enough)
         finally:
             self._withdraw(nodes)
+
+    def _message(
+        self, item: Instruction, action: str, node_id: int, group: str, ttl: float
+    ) -> Message:
+        if isinstance(self._grid, AllianceGrid):
+            return self._grid.create_message(item.content(), action, node_id, group, ttl)
+        # In Flower's own processes the constructor knows the run; a grid's method is deprecated.
+        return Message(item.content(), node_id, action, ttl=ttl, group_id=group)
 
     def _collect(
         self,
