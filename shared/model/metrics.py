@@ -186,8 +186,9 @@ def metrics_from_histograms(
 ) -> HistogramMetrics:
     """Return metrics of summed score histograms.
 
-    Scores in one bin count as tied, so the areas are those of the binned score; the probability
-    of a bin is taken at its middle.
+    Positives and negatives of one bin are taken as evenly mixed, for the precision-recall curve
+    too (Davis & Goadrich, "The relationship between precision-recall and ROC curves", ICML 2006);
+    the probability of a bin is taken at its middle.
 
     Args:
         pos: counts of positives in each of the 20 bins, ascending score.
@@ -207,7 +208,6 @@ def metrics_from_histograms(
     nan = float("nan")
     both = positives > 0 and negatives > 0
     tpr, fpr = np.append(0.0, hits / max(positives, 1)), np.append(0.0, misses / max(negatives, 1))
-    share = hits / np.maximum(hits + misses, 1)
     centres = np.linspace(-6.0, 6.0, HISTOGRAM_BINS + 1)[:-1] + 6.0 / HISTOGRAM_BINS
     gaps = np.abs(p - (p + n) / (1.0 + np.exp(-centres)))
     return HistogramMetrics(
@@ -215,6 +215,18 @@ def metrics_from_histograms(
         positives=round(positives),
         loss=loss_sum / total if total else nan,
         roc_auc=float(np.trapezoid(tpr, fpr)) if both else nan,
-        pr_auc=float(np.sum(np.diff(tpr) * share)) if positives else nan,
+        pr_auc=_binned_pr_auc(p[::-1], n[::-1]) if positives else nan,
         ece=float(gaps.sum() / total) if total else nan,
     )
+
+
+_STEPS_IN_BIN = 64
+
+
+def _binned_pr_auc(pos: F64, neg: F64) -> float:
+    """Return the area under precision-recall of bins from the highest score down."""
+    inside = (np.arange(_STEPS_IN_BIN) + 0.5) / _STEPS_IN_BIN
+    hits = (np.cumsum(pos) - pos)[:, None] + pos[:, None] * inside
+    misses = (np.cumsum(neg) - neg)[:, None] + neg[:, None] * inside
+    precision = np.divide(hits, hits + misses, out=np.zeros_like(hits), where=hits > 0)
+    return float(np.sum(precision.mean(axis=1) * pos) / pos.sum())
