@@ -32,8 +32,9 @@ class Member:
     """One member in one session. Not thread-safe; ``guard`` is shared by a run's sessions.
 
     After every call that returns something to send: write ``guard.dump()``, then the upload's
-    bytes if there are any, then ``dump()`` (each with fsync), and only then send. A refusal
-    changes nothing, except that a session found closed stays closed.
+    bytes if there are any, then ``dump()`` (each with fsync), and only then send. Delete an older
+    session's dump once a newer session's first answer is written. A refusal changes nothing,
+    except that a session found closed is wiped.
     """
 
     def __init__(self, me: Me, guard: RunGuard) -> None:
@@ -143,6 +144,8 @@ class Member:
         return reply
 
     def _check_newest(self) -> None:
+        if self._me.state.phase is Phase.NEW:
+            raise OutOfOrder("this session was not joined yet")
         try:
             self.guard.check_session(self.terms.ordinal)
         except SlotClosed:

@@ -7,8 +7,8 @@ threads split a large vector by counter offset (OpenSSL and numpy release the GI
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -37,12 +37,11 @@ def apply_masks(
         _run(vector, 0, add, subtract)
         return
     middle = (vector.size // 2) & ~1
-    helper = threading.Thread(target=_run, args=(vector[middle:], middle * _WORD, add, subtract))
-    helper.start()
-    try:
+    with ThreadPoolExecutor(max_workers=1) as helper:
+        upper = helper.submit(_run, vector[middle:], middle * _WORD, add, subtract)
         _run(vector[:middle], 0, add, subtract)
-    finally:
-        helper.join()
+        # A failure there must surface: a half-masked vector must never leave.
+        upper.result()
 
 
 def _run(

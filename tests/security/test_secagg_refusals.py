@@ -753,6 +753,7 @@ class TestOrder:
                 call()
         with pytest.raises(TooFew):
             desk.share_request()
+        assert world.setup().usable
 
     def test_a_request_repeated_with_one_byte_changed_is_refused(self) -> None:
         world = shared()

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from shared.secagg import Coordinator, Member, RunGuard, keys
+from shared.secagg import stream as stream_module
 from shared.secagg.shamir import PRIME, deal, decode_element, interpolate, lagrange_at_zero
 from shared.secagg.stream import apply_masks, keystream
 from tests.support.secagg import identity, limits_for
@@ -175,6 +176,19 @@ def test_threads_and_chunks_do_not_change_a_mask() -> None:
     assert whole.tobytes() == stream.update(bytes(8 * words))
     apply_masks(whole, [other], [key, other])
     assert not whole.any()
+
+
+def test_a_failure_in_the_second_thread_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = stream_module._run
+
+    def failing(vector: Any, offset: int, *keys: Any) -> None:
+        if offset:
+            raise MemoryError
+        real(vector, offset, *keys)
+
+    monkeypatch.setattr(stream_module, "_run", failing)
+    with pytest.raises(MemoryError):
+        keystream(bytes(32), 1024 * 1024)
 
 
 @pytest.mark.parametrize("case", load("round.json")["rounds"], ids=lambda case: case["at"])
