@@ -663,6 +663,22 @@ class TestUnmasking:
         with pytest.raises(refusal):
             world.nodes[1].member.handle(self.release(world, signers))
 
+    @pytest.mark.parametrize("first", [EVERYBODY, (1, 2, 3, 5)], ids=["shares", "signature"])
+    def test_a_valid_certificate_for_another_set_than_answered_is_refused(self, first) -> None:
+        """The heart of both-lists: t real signatures do not move who has spoken already."""
+        world = self.collected()
+        node = world.nodes[1]
+        node.answer(unmask_for(world, first))
+        node.restart()
+        with pytest.raises(UnmaskRefused):
+            node.answer(self.release(world, (1, 2, 3, 4)))
+        # ... and a release fixes the set against later unmask requests as well.
+        other = world.nodes[2]
+        other.answer(self.release(world, (1, 2, 3, 4)))
+        other.restart()
+        with pytest.raises(UnmaskRefused):
+            other.answer(unmask_for(world, EVERYBODY))
+
     def test_a_certificate_for_another_survivor_set_is_refused(self) -> None:
         world = self.collected()
         other = SurvivorSet.of(slot_of(world).t2, EVERYBODY, (1, 2, 3, 5)).encode()
