@@ -20,7 +20,7 @@ import resource
 import secrets
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -61,7 +61,6 @@ class Row:
     setup_coordinator: float = 0.0
     upload_bytes: float = 0.0
     error: str = ""
-    detail: dict[str, float] = field(default_factory=dict)
 
 
 class Stopwatch:
@@ -275,19 +274,22 @@ def cpu_flags() -> str:
     return " ".join(flag if flag in flags else f"no-{flag}" for flag in wanted)
 
 
-def show(rows: list[Row]) -> None:
-    head = (
-        f"{'':13}{'n':>4}{'params':>10}{'lost':>5}{'member ms':>11}{'coord ms':>10}"
-        f"{'sha256 ms':>11}{'set-up m/c':>14}{'B/param':>9}"
+HEAD = (
+    f"{'':13}{'n':>4}{'params':>10}{'lost':>5}{'member ms':>11}{'coord ms':>10}"
+    f"{'sha256 ms':>11}{'set-up m/c':>14}{'B/param':>9}"
+)
+
+
+def line(row: Row) -> str:
+    setup = f"{row.setup_member * 1e3:.1f}/{row.setup_coordinator * 1e3:.1f}"
+    return (
+        f"{row.name:13}{row.members:>4}{row.params:>10}{row.lost:>5}{row.member * 1e3:>11.1f}"
+        f"{row.coordinator * 1e3:>10.1f}{row.hashing * 1e3:>11.1f}{setup:>14}"
+        f"{row.upload_bytes / row.params:>9.2f}  {row.error}"
     )
-    print(head)
-    for row in rows:
-        setup = f"{row.setup_member * 1e3:.1f}/{row.setup_coordinator * 1e3:.1f}"
-        print(
-            f"{row.name:13}{row.members:>4}{row.params:>10}{row.lost:>5}{row.member * 1e3:>11.1f}"
-            f"{row.coordinator * 1e3:>10.1f}{row.hashing * 1e3:>11.1f}{setup:>14}"
-            f"{row.upload_bytes / row.params:>9.2f}  {row.error}"
-        )
+
+
+def ratios(rows: list[Row]) -> None:
     for ours in rows:
         for peer in rows:
             same = (ours.members, ours.params, ours.lost) == (peer.members, peer.params, peer.lost)
@@ -309,14 +311,15 @@ def main() -> None:
     parser.add_argument("--no-flower", action="store_true")
     options = parser.parse_args()
     print(f"{platform.machine()}, {cpu_flags()}; Python {platform.python_version()}")
-    rows = []
+    print(HEAD)
+    rows: list[Row] = []
     for members in options.members:
         for params in options.params:
             for lost in options.lost:
-                rows.append(run_ours(members, params, lost))
-                if not options.no_flower:
-                    rows.append(run_flower(members, params, lost))
-    show(rows)
+                for run in (run_ours,) if options.no_flower else (run_ours, run_flower):
+                    rows.append(run(members, params, lost))
+                    print(line(rows[-1]), flush=True)
+    ratios(rows)
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
 
 

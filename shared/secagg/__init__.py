@@ -1,6 +1,6 @@
 """The secure sum: the coordinator learns the sum over enough members and nothing else.
 
-Pure state machines over numpy and cryptography; see docs/explanation for the protocol.
+Pure state machines over numpy and cryptography. The protocol: docs/explanation/secure-sum.md.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ def release(me: Me, slot: SlotState, body: bytes, guard: RunGuard) -> bytes:
 
 
 def _check_survivors(me: Me, slot: SlotState, claim: SurvivorSet) -> tuple[int, ...]:
-    """Return U3 if this member may stand by it; see the rules in the protocol's text."""
+    """Return U3 if this member may stand by it; see secure-sum.md, Unmask."""
     if claim.t2 != slot.t2:
         raise UnmaskRefused("the request is of another round or view", culprit=COORDINATOR)
     if not slot.header or slot.lost:
