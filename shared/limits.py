@@ -6,7 +6,7 @@ MAX_MEMBERS = 4096
 """Roster entries: far above any alliance; bounds the memory a forged roster can take."""
 
 MAX_GROUP = 64
-"""Members in one secure-sum group: set-up traffic is quadratic (docs: SECAGG, Scale)."""
+"""Members in one secure-sum group: set-up traffic is quadratic (docs: the secure sum, Limits)."""
 
 MAX_MODEL_VALUES = 64_000_000
 """float32 values in one model: 256 MB, above every model this feature space can carry."""
