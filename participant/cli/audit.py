@@ -8,7 +8,6 @@ from typing import Any
 
 import typer
 
-from participant.store import Store
 from shared.audit.chain import ChainedEvent, Head, canonical_body
 from shared.console import JsonFlag, emit
 from shared.errors import BadInput
@@ -32,6 +31,8 @@ def verify(
     folder: Path = DirOption, head: str | None = HeadOption, as_json: bool = JsonFlag
 ) -> None:
     """Prove that nothing in the log was changed or removed; exit code 7 if something was."""
+    from participant.store import Store
+
     anchor = None if head is None else _parse_head(head)
     proved = Store.open(folder, create=False).audit.verify(anchor=anchor)
     emit(
@@ -49,6 +50,8 @@ def show(
     as_json: bool = JsonFlag,
 ) -> None:
     """Print events in order."""
+    from participant.store import Store
+
     log = Store.open(folder, create=False).audit
     events = list(islice(log.events(after=after), limit))
     emit(

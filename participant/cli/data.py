@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich.progress import (
@@ -20,12 +21,13 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from participant.ingest import ImportReport, import_file
-from participant.ingest.profile import KindProfile, profile
-from participant.ingest.service import Progress as Tell
-from participant.store import Store
 from shared.console import JsonFlag, emit, err, out, say
 from shared.errors import Exit
+
+if TYPE_CHECKING:  # polars and the store: the other commands need not wait for them
+    from participant.ingest import ImportReport
+    from participant.ingest.profile import KindProfile
+    from participant.ingest.service import Progress as Tell
 
 data_app = typer.Typer(help="Bring in listings, complaints and verdicts.", no_args_is_help=True)
 DirOption = typer.Option(..., "--dir", envvar="TOUCHSTONE_DIR", help="The node's state folder.")
@@ -63,6 +65,9 @@ def import_command(
     as_json: bool = JsonFlag,
 ) -> int:
     """Import a file; exit code 9 when some rows were rejected and the rest was kept."""
+    from participant.ingest import import_file
+    from participant.store import Store
+
     store = Store.open(folder)
     with _progress(file.name) as tell:
         report = import_file(store, file, kind.value, mapping, progress=tell, dry_run=dry_run)
@@ -75,6 +80,9 @@ def import_command(
 @data_app.command("profile")
 def profile_command(folder: Path = DirOption, as_json: bool = JsonFlag) -> None:
     """Show counts, gaps, labels and time span of what is stored."""
+    from participant.ingest.profile import profile
+    from participant.store import Store
+
     store = Store.open(folder, create=False)
     kinds = profile(store.records)
     emit(

@@ -6,14 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from participant.scoring.batch import TOP_REASONS, Told
-from participant.scoring.service import ScoreReport, score_file
 from shared.console import JsonFlag, emit, err
 from shared.errors import BadInput, Exit
+
+if TYPE_CHECKING:  # torch and scikit-learn take seconds: the other commands need not wait for them
+    from participant.scoring.batch import Told
+    from participant.scoring.service import ScoreReport
 
 InArgument = typer.Argument(..., metavar="IN", help="CSV, TSV, JSON Lines or Parquet.")
 OutOption = typer.Option(..., "--out", help="Where to write: .parquet, .csv or .jsonl.")
@@ -24,7 +27,7 @@ MappingOption = typer.Option(
 AsOfOption = typer.Option(
     None, "--as-of", help="Judge as of this time, RFC 3339; now by default.", metavar="TIME"
 )
-TopOption = typer.Option(TOP_REASONS, "--reasons", min=0, max=10, help="Most reasons a row.")
+TopOption = typer.Option(4, "--reasons", min=0, max=10, help="Most reasons a row.")
 
 
 def register(app: typer.Typer) -> None:
@@ -42,6 +45,8 @@ def score(
     as_json: bool = JsonFlag,
 ) -> int:
     """Score records with the active model; exit code 9 when some rows were rejected."""
+    from participant.scoring.service import score_file
+
     moment = None if as_of is None else _moment(as_of)
     with _progress(source.name) as tell:
         report = score_file(
