@@ -208,9 +208,9 @@ def audit_events() -> str:
     return page(
         "Audit events",
         "Both sides keep a log in which every event carries the hash of the one before it.\n"
-        "`audit verify` recomputes the chain and prints its head. Note the head elsewhere: whoever\n"
-        "can write the whole database can also rewrite the whole chain. Events carry ids, codes\n"
-        "and counts, never a record's content.",
+        "`audit verify` recomputes the chain and prints its head. Note the head elsewhere:\n"
+        "whoever can write the whole database can rewrite the whole chain. Events carry ids,\n"
+        "codes and counts, never a record's content.",
         "## At the coordinator",
         table(head, ((f"`{kind}`", text) for kind, text in KINDS.items())),
         "## At a member",
