@@ -24,6 +24,9 @@ ACCOUNT_LISTINGS = 3
 SHARED_PAYEE = 0.08
 """Probability that a crew's account is paid through the crew's own payee."""
 
+OLDEST_DAYS = 6000
+"""No account is older than the marketplaces themselves: the tail of the age laws ends here."""
+
 CREW_WEEKS = (10, 26)
 """A crew works this long; then another takes its place."""
 
@@ -76,7 +79,8 @@ class HonestSellers:
 
     def _open(self, kind: str, at: datetime) -> Seller:
         young, young_law, old_law = HONEST_AGE
-        age = self.draws.around(*(young_law if self.draws.chance(young) else old_law))
+        law = young_law if self.draws.chance(young) else old_law
+        age = min(OLDEST_DAYS, self.draws.around(*law))
         far = self.draws.chance(0.55 if kind == "grey" else 0.12)
         ranked = {c: 0.5**i for i, c in enumerate(self.member.countries)}
         abroad = self.draws.choice(("CN", "HK", "US", "TR", "PL", "VN", "LT"))
@@ -121,7 +125,7 @@ class Crew:
         return last
 
     def _open(self, member: Profile, aged: bool, at: datetime, draws: Draws) -> Seller:
-        age = draws.around(*FAKE_AGE[aged])
+        age = min(OLDEST_DAYS, draws.around(*FAKE_AGE[aged]))
         abroad = draws.chance(0.3)
         return Seller(
             seller_id=draws.token(10),

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from simulations.world import WorldConfig, generate, new_tactic_mask, split, unseen_actors
 from tests.support.world import Table, fit, pr_auc, recall_at_precision, scores, table
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SEEDS = (7, 4)
 
