@@ -1,0 +1,1 @@
+"""Runnable studies, the synthetic world and the demo."""

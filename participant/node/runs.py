@@ -50,6 +50,10 @@ class MemberRun:
         policy: as it stood when the run was agreed to.
         pinned: indices of pinned peers.
         learner: trains and evaluates.
+        roster_size: members of the alliance, for the policy's default colluder bound.
+
+    Attributes:
+        learner: as given; another session of the run goes on with the same records.
     """
 
     def __init__(
@@ -64,7 +68,7 @@ class MemberRun:
         self._own = own
         self._verified = verified
         self._policy = policy
-        self._learner = learner
+        self.learner = learner
         self._id = verified.manifest.run_id
         self._limits = MemberLimits(
             n_min=policy.min_cohort,
@@ -155,7 +159,7 @@ class MemberRun:
         if evaluates:  # charged when masked: what was masked may be summed
             epsilon = manifest.evaluation.epsilon_milli / 1000
             self._own.store.ledger.spend(self._id.hex(), opened.round, EVALUATION, epsilon, 0.0)
-        delta = self._learner.update(
+        delta = self.learner.update(
             model,
             manifest.training,
             seed=secrets.randbits(63),
@@ -164,9 +168,9 @@ class MemberRun:
         session = session_terms(self._verified, bytes(16), 1)
         return build_vector(
             delta,
-            manifest.training.weight(self._learner.facts().rows),
+            manifest.training.weight(self.learner.facts().rows),
             session.quantiser,
-            self._learner.evaluate(model) if evaluates else None,
+            self.learner.evaluate(model) if evaluates else None,
             noise_terms(manifest) if evaluates else None,
         )
 

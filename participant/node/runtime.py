@@ -68,6 +68,7 @@ class NodeRuntime:
         )
         self._runs: dict[bytes, MemberRun] = {}
         self._lock = threading.Lock()
+        self._wipe_expired()
 
     def close(self) -> None:
         """Let another process use the state folder."""
@@ -89,6 +90,7 @@ class NodeRuntime:
 
     def advertise(self, instruction: Instruction) -> Answer:
         """Check the manifest against the policy; agree with protocol keys, or refuse."""
+        self._wipe_expired()
         verified = self._verify(instruction.manifest)
         run_id = verified.manifest.run_id
         head = peek(instruction.payload)
@@ -122,10 +124,7 @@ class NodeRuntime:
         What was decided stays here: the answer is the same whatever came of it.
         """
         run_id = instruction.run_id
-        run = self._runs.pop(run_id, None)
-        if run is not None:
-            run.end()
-        self._vault.end(run_id)
+        self._wipe(run_id)
         self._store.audit.append("run.ended", {"run_id": run_id.hex()})
         if instruction.release_id:
             self._deploy(run_id, instruction.release_id)
@@ -146,7 +145,8 @@ class NodeRuntime:
         peers, policy = Peers(self._dir), load_policy(self._dir / "policy.toml")
         roster = peers.roster()
         spec = ModelSpec.decode(manifest.model_spec)
-        learner = self._make_learner(self._store, manifest.kind, spec)
+        agreed = self._runs.get(manifest.run_id)
+        learner = agreed.learner if agreed else self._make_learner(self._store, manifest.kind, spec)
         known = learner.facts()
         consent(
             policy,
@@ -188,6 +188,20 @@ class NodeRuntime:
         return self._keep(
             verified, load_policy(self._dir / "policy.toml"), Peers(self._dir), learner
         )
+
+    def _wipe(self, run_id: bytes) -> None:
+        run = self._runs.pop(run_id, None)
+        if run is not None:
+            run.end()
+        self._vault.end(run_id)
+
+    def _wipe_expired(self) -> None:
+        """Wipe runs whose manifest has expired: nothing may be asked for in them any more."""
+        for run_id, signed in self._vault.manifests().items():
+            try:
+                self._verify(signed)
+            except VerificationError:
+                self._wipe(run_id)
 
     def _epsilon_elsewhere(self, run_id: bytes) -> float:
         """Return evaluation epsilon spent in other runs; this one is projected whole."""

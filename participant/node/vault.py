@@ -95,6 +95,13 @@ class Vault:
         """Return the signed manifest this member agreed to, or None."""
         return _read(self._dir / f"manifest-{run_id.hex()}.bin")
 
+    def manifests(self) -> dict[bytes, bytes]:
+        """Return the kept manifests by run id."""
+        return {
+            bytes.fromhex(path.stem.removeprefix("manifest-")): path.read_bytes()
+            for path in self._dir.glob("manifest-*.bin")
+        }
+
     def save_manifest(self, run_id: bytes, signed: bytes) -> None:
         """Keep the signed manifest of a run."""
         write_atomic(self._dir / f"manifest-{run_id.hex()}.bin", signed, mode=0o600)

@@ -1,0 +1,1 @@
+"""The alliance protocol: generated code, one package a version."""
