@@ -24,6 +24,7 @@ from participant.node.runs import MemberRun, NoSession, Own
 from participant.node.vault import Vault
 from participant.node.witnesses import WitnessFile
 from participant.store import Store
+from participant.store.registers import Decision
 from shared.clock import Clock, SystemClock
 from shared.domain.vocabulary import SCHEMA_VERSION
 from shared.errors import MalformedMessage, PolicyRefused, TouchstoneError, VerificationError
@@ -100,9 +101,9 @@ class NodeRuntime:
             run = self._agree(verified, instruction.manifest)
             payload = run.advertise(instruction.payload, head.session_id, head.ordinal)
         except PolicyRefused as error:
-            self._note(verified.manifest, "refuse", error.reason)
+            self._note(verified.manifest, "refused", error.reason)
             raise
-        self._note(verified.manifest, "accept", "")
+        self._note(verified.manifest, "accepted", "")
         return Answer(payload=payload)
 
     def step(self, instruction: Instruction) -> Answer:
@@ -208,12 +209,12 @@ class NodeRuntime:
         ledger = self._store.ledger
         return ledger.total()[0] - ledger.total(run_id.hex())[0]
 
-    def _note(self, manifest: RunManifest, decision: str, reason: str) -> None:
+    def _note(self, manifest: RunManifest, decision: Decision, reason: str) -> None:
         run_id = manifest.run_id.hex()
         kept = self._store.consents.get(run_id)
         if kept is not None and (kept.decision, kept.reason_code) == (decision, reason):
             return
-        self._store.consents.record(run_id, decision, reason)  # type: ignore[arg-type]
+        self._store.consents.record(run_id, decision, reason)
         body = {"run_id": run_id, "decision": decision, "reason_code": reason}
         self._store.audit.append("run.answered", body)
 

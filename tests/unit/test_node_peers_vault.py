@@ -1,0 +1,108 @@
+"""Whom a member knows, and where its session secrets lie."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import pytest
+
+from participant.node.peers import Peers, fingerprint
+from participant.node.vault import Vault
+from shared.errors import BadInput, StateError, VerificationError
+from shared.trust.roster import Roster
+from tests.support.manifests import entries
+
+ROSTER = Roster(b"a" * 16, 3, entries(4))
+OWN = {"own_index": 2, "own_key": entries(4)[1].public_key}
+RUN = b"r" * 16
+
+
+def accepted(tmp_path):
+    peers = Peers(tmp_path)
+    assert peers.accept(ROSTER, **OWN) is True
+    return peers
+
+
+def test_a_roster_is_accepted_once_and_pins_are_by_fingerprint(tmp_path):
+    peers = accepted(tmp_path)
+    assert peers.accept(ROSTER, **OWN) is False
+    assert peers.pin("m1", fingerprint(entries(4)[0].public_key)) is True
+    assert peers.pin("m1", fingerprint(entries(4)[0].public_key).replace(" ", "").upper()) is False
+    assert peers.pinned_indices() == {1}
+    assert peers.unpin("m1") is True
+    assert peers.unpin("m1") is False
+    assert peers.pinned_indices() == frozenset()
+
+
+def test_a_pin_that_the_roster_contradicts_is_refused(tmp_path):
+    peers = accepted(tmp_path)
+    with pytest.raises(VerificationError):
+        peers.pin("m1", hashlib.sha256(b"somebody else").hexdigest())
+    with pytest.raises(BadInput):
+        peers.pin("m1", "abc")
+    assert peers.pins() == {}
+
+
+def test_a_roster_may_not_swap_the_key_of_a_pinned_peer(tmp_path):
+    peers = accepted(tmp_path)
+    peers.pin("m1", fingerprint(entries(4)[0].public_key))
+    swapped = replace(entries(4)[0], public_key=b"evil" * 8)
+    later = Roster(b"a" * 16, 4, (swapped, *entries(4)[1:]))
+    with pytest.raises(VerificationError, match="another key"):
+        peers.accept(later, **OWN)
+    assert peers.roster() == ROSTER
+
+
+@pytest.mark.parametrize(
+    "roster",
+    [
+        Roster(b"a" * 16, 2, entries(4)),
+        Roster(b"b" * 16, 4, entries(4)),
+        Roster(b"a" * 16, 4, entries(1)),
+        Roster(b"a" * 16, 4, (entries(4)[0], replace(entries(4)[1], public_key=b"x" * 32))),
+    ],
+    ids=["older", "another alliance", "without us", "our key swapped"],
+)
+def test_a_roster_that_cannot_be_ours_is_refused(tmp_path, roster):
+    peers = accepted(tmp_path)
+    with pytest.raises(VerificationError):
+        peers.accept(roster, **OWN)
+
+
+def test_pinning_before_a_roster_is_a_state_error(tmp_path):
+    with pytest.raises(StateError):
+        Peers(tmp_path).pin("m1", "0" * 64)
+
+
+def test_secrets_are_private_files_and_end_with_the_run(tmp_path):
+    vault = Vault(tmp_path / "secsum", binding=b"boot-1")
+    vault.save(RUN, b"guard", b"secret-1")
+    vault.save(RUN, b"guard-2", b"secret-2")
+    assert (vault.guard(RUN), vault.session(RUN)) == (b"guard-2", b"secret-2")
+    for path in (tmp_path / "secsum").iterdir():
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "secsum").stat().st_mode & 0o777 == 0o700
+    vault.end(RUN)
+    assert (vault.guard(RUN), vault.session(RUN)) == (b"guard-2", None)
+    left = b"".join(path.read_bytes() for path in (tmp_path / "secsum").iterdir())
+    assert b"secret" not in left
+
+
+def test_another_boot_wipes_secrets_and_keeps_guards(tmp_path):
+    first = Vault(tmp_path / "secsum", binding=b"boot-1")
+    first.save(RUN, b"guard", b"secret")
+    first.close()
+    again = Vault(tmp_path / "secsum", binding=b"boot-1")
+    assert again.session(RUN) == b"secret"
+    again.close()
+    other = Vault(tmp_path / "secsum", binding=b"boot-2")
+    assert (other.guard(RUN), other.session(RUN)) == (b"guard", None)
+
+
+def test_two_processes_cannot_hold_one_store(tmp_path):
+    vault = Vault(tmp_path / "secsum")
+    with pytest.raises(StateError):
+        Vault(tmp_path / "secsum")
+    vault.close()
+    Vault(tmp_path / "secsum").close()

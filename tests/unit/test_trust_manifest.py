@@ -1,0 +1,97 @@
+"""The run manifest: one encoding, one meaning, one signer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from shared.errors import MalformedMessage, VerificationError
+from shared.trust.manifest import RunManifest, TrainingTerms, sign_manifest, verify_manifest
+from shared.trust.roster import Roster, RosterEntry
+from tests.support.manifests import NOW, a_manifest, entries
+
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+PUBLIC = KEY.public_key().public_bytes_raw()
+SIGNED = sign_manifest(a_manifest(coordinator_key=PUBLIC), KEY)
+
+
+def test_encoding_and_decoding_are_inverse():
+    manifest = a_manifest()
+    assert RunManifest.decode(manifest.encode()) == manifest
+
+
+def test_a_signed_manifest_verifies():
+    verified = verify_manifest(SIGNED, PUBLIC, NOW)
+    assert verified.manifest == a_manifest(coordinator_key=PUBLIC)
+    assert verified.hash == verified.manifest.hash()
+
+
+def test_every_flipped_byte_is_refused():
+    for at in range(len(SIGNED)):
+        changed = bytearray(SIGNED)
+        changed[at] ^= 1
+        with pytest.raises(VerificationError):
+            verify_manifest(bytes(changed), PUBLIC, NOW)
+
+
+def test_every_truncation_is_refused():
+    for length in range(0, len(SIGNED), 7):
+        with pytest.raises(MalformedMessage):
+            verify_manifest(SIGNED[:length], PUBLIC, NOW)
+    with pytest.raises(MalformedMessage):
+        verify_manifest(SIGNED + b"\0", PUBLIC, NOW)
+
+
+def test_another_signer_and_another_named_key_are_refused():
+    other = Ed25519PrivateKey.generate()
+    with pytest.raises(VerificationError):
+        verify_manifest(SIGNED, other.public_key().public_bytes_raw(), NOW)
+    lying = sign_manifest(a_manifest(coordinator_key=b"c" * 32), KEY)
+    with pytest.raises(VerificationError, match="names another"):
+        verify_manifest(lying, PUBLIC, NOW)
+
+
+def test_an_expired_manifest_is_refused():
+    with pytest.raises(VerificationError, match="expired"):
+        verify_manifest(SIGNED, PUBLIC, NOW + timedelta(hours=72))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"members": (RosterEntry(0, "c", b"k" * 32), *entries(4))},
+        {"members": (*entries(4), entries(4)[0])},
+        {"members": tuple(reversed(entries(5)))},
+        {"kind": "person"},
+        {"rounds": 0},
+        {"expires_at": NOW},
+        {"training": TrainingTerms(weighting="by-count")},
+    ],
+)
+def test_a_manifest_that_makes_no_sense_cannot_be_made(changes):
+    with pytest.raises(MalformedMessage):
+        a_manifest(**changes)
+
+
+@pytest.mark.parametrize(
+    ("rows", "weight"),
+    [(5000, 1.0), (2000, 1.0), (1999, 0.5), (600, 0.25), (100, 0.125), (0, 0.125)],
+)
+def test_bucketed_weights_say_a_bucket_and_nothing_else(rows, weight):
+    assert TrainingTerms(weighting="bucketed").weight(rows) == weight
+    assert TrainingTerms().weight(rows) == 1.0
+
+
+def test_a_roster_survives_its_encoding_and_refuses_doubles():
+    roster = Roster(b"a" * 16, 3, entries(3))
+    assert Roster.decode(roster.encode()) == roster
+    for broken in (
+        (*entries(2), replace(entries(3)[2], public_key=entries(1)[0].public_key)),
+        (*entries(2), replace(entries(3)[2], member_id="m1")),
+        (entries(2)[1], entries(2)[0]),
+    ):
+        with pytest.raises(MalformedMessage):
+            Roster(b"a" * 16, 3, broken)
