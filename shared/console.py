@@ -18,8 +18,9 @@ from rich.console import Console
 
 from shared.errors import Exit, PolicyRefused, TouchstoneError
 
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-out = Console(highlight=False, soft_wrap=True)
+# Without emoji=False, rich prints the ":AB:" in a fingerprint as a picture.
+err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+out = Console(highlight=False, soft_wrap=True, emoji=False)
 
 JsonFlag = typer.Option(False, "--json", help="Print one JSON object instead of text.")
 
