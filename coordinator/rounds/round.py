@@ -44,6 +44,7 @@ class RoundExchange:
 
     Attributes:
         sessionless: members that turned out to need a new session.
+        culprits: members proven to have dealt shares of something they did not commit to.
         facts: the round once its survivors were fixed, for the transcript of a burnt one.
     """
 
@@ -61,6 +62,7 @@ class RoundExchange:
         self._manifest = manifest
         self._session = session
         self.sessionless: set[int] = set()
+        self.culprits: set[int] = set()
         self.facts: RoundFacts | None = None
 
     def run(
@@ -153,6 +155,8 @@ class RoundExchange:
             return core.finish_round()
         except (InconsistentDealer, SumRejected) as error:
             self._book.event("round.rejected", code=error.code, culprit=error.culprit)
+            if error.culprit is not None:
+                self.culprits.add(error.culprit)
             raise RoundBurnt(error.message) from error
 
     def _unmask_done(self) -> bool:

@@ -18,7 +18,7 @@ from coordinator.rounds.sessions import MAX_BACK_OFF_S, SessionKeeper
 from coordinator.rounds.setup import Session
 from shared.errors import InternalError, StateError
 from shared.fleet.exchange import ENDED, Instruction
-from shared.secagg import RoundFacts, RoundSum, check_sum
+from shared.secagg import RoundSum, check_sum
 from shared.secagg.errors import SumRejected
 from shared.trust.round_record import RoundRecord
 from shared.trust.session import round_layout
@@ -100,11 +100,11 @@ class RunDriver:
             self._run.book.close_attempt(attempt, "abandoned")
             return False
         except RoundBurnt as error:
-            self._burn(session, attempt, exchange.facts, error)
+            self._burn(session, attempt, exchange, error)
             return True
         finally:
             session.confirmed -= exchange.sessionless
-        self._finish(session, attempt, result, exchange.facts)
+        self._finish(session, attempt, result, exchange)
         return True
 
     def _exchange(self, session: Session) -> RoundExchange:
@@ -112,7 +112,7 @@ class RunDriver:
         return RoundExchange(run.courier, run.journal, run.book, run.manifest, session)
 
     def _finish(
-        self, session: Session, attempt: Attempt, result: RoundSum, facts: RoundFacts | None
+        self, session: Session, attempt: Attempt, result: RoundSum, exchange: RoundExchange
     ) -> None:
         """Check the sum, apply it, and make the next model durable."""
         run = self._run
@@ -122,7 +122,7 @@ class RunDriver:
             opened = check_sum(result.vector, layout, len(result.survivors), quantiser)
         except SumRejected as error:
             run.book.event("round.rejected", code=error.code)
-            self._burn(session, attempt, facts, RoundBurnt(error.message))
+            self._burn(session, attempt, exchange, RoundBurnt(error.message))
             return
         model = run.model()
         following = (model + opened.mean).astype(np.float32)
@@ -132,14 +132,16 @@ class RunDriver:
         run.book.close_attempt(attempt, "summed", alliance_metrics(opened))
 
     def _burn(
-        self, session: Session, attempt: Attempt, facts: RoundFacts | None, error: RoundBurnt
+        self, session: Session, attempt: Attempt, exchange: RoundExchange, error: RoundBurnt
     ) -> None:
+        facts = exchange.facts
         if facts is None:
             raise InternalError("a round was burnt before its survivors were fixed")
         run = self._run
         record = burnt_record(facts, session.core.terms.session_id, attempt, run.model())
         run.journal.burn_round(attempt.round, record.encode())
         run.book.close_attempt(attempt, "burnt")
+        self._sessions.exclude(exchange.culprits)
         self._sessions.drop()
         if run.journal.checkpoint().burnt_in_a_row >= 2:
             raise RunFailed(
@@ -175,9 +177,9 @@ class RunDriver:
         try:
             result = exchange.unmask(survivors)
         except RoundBurnt as error:
-            self._burn(session, attempt, exchange.facts, error)
+            self._burn(session, attempt, exchange, error)
         else:
-            self._finish(session, attempt, result, exchange.facts)
+            self._finish(session, attempt, result, exchange)
 
     # -- release ----------------------------------------------------------------------------
 

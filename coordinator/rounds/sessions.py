@@ -123,6 +123,10 @@ class SessionKeeper:
             run.courier.pause(_GREETING_POLL_S)
             waited += _GREETING_POLL_S
 
+    def exclude(self, culprits: set[int]) -> None:
+        """Run the next sessions without members that were proven to cheat."""
+        self._refusals.excluded |= culprits
+
     # -- end and resume ---------------------------------------------------------------------
 
     def drop(self) -> None:
