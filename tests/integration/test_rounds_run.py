@@ -159,3 +159,38 @@ def test_the_journal_of_a_finished_run_holds_the_released_model(tmp_path):
         model = journal.model(3, SPEC.n_params)
         assert np.array_equal(model, released_vector(fed, run))
         assert journal.session() is None
+
+
+def garbage(monkeypatch, times):
+    """Let one vector of every round carry an impossible weight, ``times`` times."""
+    from participant.node import runs
+
+    honest, done = runs.build_vector, []
+
+    def build(delta, *arguments, **keywords):
+        vector = honest(delta, *arguments, **keywords)
+        if abs(float(delta[0]) - 0.02) < 1e-6 and len(done) < times:
+            done.append(True)
+            vector[-2 if len(arguments) < 3 or arguments[2] is None else -43] = 1 << 39
+        return vector
+
+    monkeypatch.setattr(runs, "build_vector", build)
+
+
+def test_a_sum_that_does_not_add_up_burns_the_round_and_the_run_goes_on(tmp_path, monkeypatch):
+    garbage(monkeypatch, times=1)
+    with federation(tmp_path) as fed:
+        run = fed.drive(fed.start())
+        assert (run.state, run.reason) == (RunState.COMPLETED, "")
+        assert [item.state for item in fed.rounds(run.run_id)] == ["burnt", "summed", "summed"]
+        moved = released_vector(fed, run) - init_vector(SPEC, 0)
+        assert np.abs(moved - 2 * clipped_mean([0.01 * i for i in range(1, 6)])).max() < 2.0**-14
+
+
+def test_two_burnt_rounds_in_a_row_fail_the_run(tmp_path, monkeypatch):
+    garbage(monkeypatch, times=2)
+    with federation(tmp_path) as fed:
+        run = fed.drive(fed.start())
+        assert (run.state, run.reason_code) == (RunState.FAILED, "burnt_twice")
+        assert run.release_id is None
+        assert len(Journal(fed.folder(run.run_id)).transcript()) == 2
