@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
@@ -58,6 +59,10 @@ class Background:
         """End the whole group at once, as ``kill -9`` does."""
         _signal_group(self.child, signal.SIGKILL)
         self.child.wait()
+
+    def stop(self) -> None:
+        """Ask the process to end, and kill its group if it does not."""
+        _end([self.child])
 
     def failure(self) -> StepFailed:
         """Return the error to raise when this process has ended by itself."""
@@ -142,13 +147,18 @@ class Processes:
         with self._lock:
             self._closed = True
             children = list(self._children)
-        for child in children:
-            _signal_group(child, signal.SIGTERM)
-        for child in children:
-            with suppress(subprocess.TimeoutExpired):
-                child.wait(STOP_S)
-            _signal_group(child, signal.SIGKILL)
-            child.wait()
+        _end(children)
+
+
+def _end(children: list[subprocess.Popen[bytes]]) -> None:
+    for child in children:
+        _signal_group(child, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_S
+    for child in children:
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(max(0.0, deadline - time.monotonic()))
+        _signal_group(child, signal.SIGKILL)
+        child.wait()
 
 
 def _signal_group(child: subprocess.Popen[bytes], number: int) -> None:

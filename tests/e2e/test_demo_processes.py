@@ -1,0 +1,147 @@
+"""The demonstration from its command on, smaller, and what it leaves behind: nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = ("--rounds", "6", "--listings-per-week", "40")
+
+
+class Demo:
+    """A running demonstration whose temporary files all lie under one folder of the test."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.temporary, self.report = folder / "tmp", folder / "report.html"
+        self.temporary.mkdir()
+        self._out, self._err = folder / "out.txt", folder / "err.txt"
+        line = [sys.executable, "-m", "simulations.demo", "--report", str(self.report)]
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self.child = subprocess.Popen(
+                [*line, *arguments],
+                cwd=ROOT,
+                env={**os.environ, "TMPDIR": str(self.temporary)},
+                stdout=out,
+                stderr=err,
+            )
+
+    @property
+    def out(self) -> str:
+        return self._out.read_text()
+
+    @property
+    def err(self) -> str:
+        return self._err.read_text()
+
+    def processes(self) -> dict[int, str]:
+        """Return command lines of living processes that mention the temporary folder."""
+        found = {}
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                line = path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+            except OSError:
+                continue
+            if str(self.temporary) in line:
+                found[int(path.parent.name)] = line
+        return found
+
+    def wait_for(self, text: str) -> int:
+        """Wait until a process whose command line has ``text`` runs; return its id."""
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            for number, line in self.processes().items():
+                if text in line:
+                    return number
+            assert self.child.poll() is None, self.err
+            time.sleep(0.1)
+        raise AssertionError(f"{text!r} never ran")
+
+    def left_nothing(self) -> bool:
+        return not self.processes() and not list(self.temporary.iterdir())
+
+
+Start = Callable[..., Demo]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    demos: list[Demo] = []
+
+    def start(*arguments: str) -> Demo:
+        demos.append(Demo(tmp_path, *arguments))
+        return demos[-1]
+
+    yield start
+    for demo in demos:
+        demo.child.kill()
+        demo.child.wait()
+        for number in demo.processes():
+            os.kill(number, signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_whole_demonstration(start: Start) -> None:
+    demo = start(*SMALL)
+    assert demo.child.wait(850) == 0, demo.err
+    assert demo.left_nothing()
+    assert "was killed with SIGKILL in round" in demo.out
+    assert "worst member" in demo.out
+    assert "none found" in demo.out
+    page = demo.report.read_text()
+    assert page.startswith("<!doctype html>")
+    assert not re.search(r"<(script|link|img|iframe|object)\b", page)
+    # Only names within the page: no address is ever fetched.
+    assert not re.findall(r'(?:src|href)="(?!#)|url\((?!#)|@import', page)
+    names = re.findall(r'\bid="([^"]+)"', page)
+    assert len(names) == len(set(names))
+    assert set(re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', page)) <= {
+        pair for name in names for pair in ((name, ""), ("", name))
+    }
+    assert "prefers-color-scheme: dark" in page
+    assert page.count('role="img" aria-label="') == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_nothing_behind(start: Start, number: signal.Signals) -> None:
+    demo = start(*SMALL)
+    demo.wait_for("participant join")
+    demo.child.send_signal(number)
+    assert demo.child.wait(60) == 130, demo.err
+    assert demo.left_nothing()
+    assert not demo.report.exists()
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_is_reported_with_its_last_words(start: Start) -> None:
+    demo = start(*SMALL)
+    demo.wait_for("participant up")
+    os.kill(demo.wait_for("coordinator serve"), signal.SIGKILL)
+    assert demo.child.wait(120) == 1, demo.err
+    assert demo.left_nothing()
+    assert "error: " in demo.err
+    assert "hint: " in demo.err
+
+
+@pytest.mark.parametrize("given", ["missing", "report"])
+def test_what_cannot_work_is_refused_before_anything_starts(
+    start: Start, tmp_path: Path, given: str
+) -> None:
+    arguments = {
+        "missing": ("--data", str(tmp_path / "nowhere")),
+        "report": ("--report", str(tmp_path / "nowhere" / "report.html")),
+    }
+    demo = start(*arguments[given])
+    assert demo.child.wait(60) in (2, 3), demo.err
+    assert demo.left_nothing()
+    assert "nowhere" in demo.err
