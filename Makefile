@@ -11,7 +11,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types imports protos protos-check bench bench-secagg clean
+.PHONY: help install demo test lint types imports protos protos-check bench bench-secagg bench-import clean
 
 help:
 	@echo "make demo     found an alliance of five members, train, release, deploy, score (about 4 min)"
@@ -63,6 +63,9 @@ bench: $(STAMP)
 
 bench-secagg: $(STAMP)
 	$(BIN)/python benchmarks/secagg.py
+
+bench-import: $(STAMP)
+	$(BIN)/python benchmarks/import_speed.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-report*.html
