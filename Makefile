@@ -7,6 +7,7 @@ DATA   ?=
 REPORT ?= demo-report.html
 # torch's CPU build: `make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu`
 TORCH_INDEX ?=
+TORCH_RANGE := torch>=2.6,<2.14
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
@@ -32,7 +33,7 @@ $(STAMP): pyproject.toml setup.py
 	@echo "    make $(MAKECMDGOALS) TORCH_INDEX=https://download.pytorch.org/whl/cpu"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --index-url $(TORCH_INDEX) 'torch>=2.6,<2.14')
+	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --index-url $(TORCH_INDEX) '$(TORCH_RANGE)')
 	$(BIN)/python -m pip install --quiet --editable '.[coordinator,participant,simulation]' --group dev
 	@touch $@
 
