@@ -41,7 +41,7 @@ _PURPOSES = (
     ("keys/*", "the alliance's keys and certificates"),
     ("touchstone.db*", "members, runs, rounds, releases, audit log"),
     ("runs/*/model-*", "the alliance's model after the last two rounds"),
-    ("runs/*/transcript/*", "one signed-off record a round: who was summed, digests"),
+    ("runs/*/transcript/*", "a record of each round: who was summed, digests"),
     ("runs/*", "manifest and journal of the run"),
     ("releases/*", "the released bundle"),
     ("coordinator.log*", "the service's log"),

@@ -19,10 +19,10 @@ from simulations.demo.shops import ShopOutcome
 
 # Stand-ins that occur nowhere else; `_svg` turns each into the variable of that name.
 INK, MUTED, GRID = "#0f0f01", "#0f0f02", "#0f0f03"
-LOCAL, FEDERATED, POOLED, ALARM = "#0f0f04", "#0f0f05", "#0f0f06", "#0f0f07"
+LOCAL, FEDERATED, POOLED, ALARM, PAGE = "#0f0f04", "#0f0f05", "#0f0f06", "#0f0f07", "#0f0f08"
 _VARIABLES = {
     INK: "ink", MUTED: "muted", GRID: "grid", LOCAL: "local", FEDERATED: "federated",
-    POOLED: "pooled", ALARM: "alarm",
+    POOLED: "pooled", ALARM: "alarm", PAGE: "page",
 }  # fmt: skip
 
 _STYLE = {
@@ -88,7 +88,7 @@ def timeline(story: Story, names: dict[int, str]) -> Markup:
     """Return every summed round over time, a row a member, with the kill and the return."""
     start = story.rounds[0].started_at
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(9, 0.36 * len(names) + 1.4), layout="constrained")
+        figure = Figure(figsize=(9, 0.36 * len(names) + 1.6), layout="constrained")
         axes = figure.subplots()
         rows = {index: row for row, index in enumerate(sorted(names))}
         for item in story.summed:
@@ -102,9 +102,9 @@ def timeline(story: Story, names: dict[int, str]) -> Markup:
                     color=FEDERATED if summed else "none", edgecolor=GRID if summed else ALARM,
                 )  # fmt: skip
             axes.annotate(str(item.round), ((began + ended) / 2, -0.75), ha="center", color=MUTED)
-        _mark(axes, story, rows[story.killed_index], start)
+        _mark(axes, story, rows[story.killed_index], len(rows) - 0.25, start)
         axes.set_yticks(list(rows.values()), [names[index] for index in rows])
-        axes.set_ylim(len(rows) - 0.4, -1.2)
+        axes.set_ylim(len(rows) + 0.1, -1.2)
         axes.set_xlabel("seconds since the first round began; rounds are numbered above")
         label = f"Rounds over time; {story.killed} is killed and comes back"
         return _svg(figure, "timeline", label)
@@ -146,15 +146,19 @@ def _legend(figure: Figure, axes: Axes) -> None:
     figure.legend(handles, labels, loc="outside lower left", ncols=len(labels))
 
 
-def _mark(axes: Axes, story: Story, row: int, start: datetime) -> None:
-    for moment, text in ((story.killed_at, "kill -9"), (story.back_at, "up again")):
-        if moment is None:
-            continue
-        at = _since(moment, start)
-        axes.axvline(at, color=ALARM, linewidth=1, linestyle=(0, (3, 2)))
+def _mark(axes: Axes, story: Story, row: int, below: float, start: datetime) -> None:
+    """Cut the time the killed member was away out of its row, and name both ends below."""
+    if story.killed_at is None or story.back_at is None:
+        return
+    killed, back = _since(story.killed_at, start), _since(story.back_at, start)
+    axes.barh(row, back - killed, left=killed, height=0.62, color=PAGE, edgecolor=ALARM, zorder=3)
+    for at, text, side in ((killed, "kill -9", "right"), (back, "started again", "left")):
+        axes.axvline(at, color=ALARM, linewidth=1, linestyle=(0, (3, 2)), zorder=4)
+        offset = -4 if side == "right" else 4
         axes.annotate(
-            text, (at, row), (4, -3), textcoords="offset points", color=ALARM, fontweight="bold"
-        )
+            text, (at, below), (offset, 0), textcoords="offset points", color=ALARM, ha=side,
+            va="center", fontweight="bold",
+        )  # fmt: skip
 
 
 def _since(moment: datetime, start: datetime) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from participant.deployment.texts import explain
-from simulations.demo.figures import MemberFigures, Recall, new_tactic_recall
+from simulations.demo.figures import CAPACITY, MemberFigures, Recall, new_tactic_recall
 from simulations.demo.run import Story
 from simulations.demo.scenario import Played
 from simulations.demo.shops import ShopFigures, ShopOutcome
@@ -92,6 +92,12 @@ def listing_remarks(figures: Sequence[MemberFigures]) -> list[str]:
         if worse
         else ["No member's own model has the better PR-AUC on fresh listings."]
     )
+    fewest = min(one.counterfeit for one in figures)
+    if fewest < CAPACITY:
+        remarks.append(
+            f"P@100 cannot reach 1 where there are fewer than {CAPACITY} fakes: with {fewest} it "
+            f"is at most {fewest / CAPACITY:.2f}."
+        )
     return [*remarks, *_decisions(figures)]
 
 
@@ -154,15 +160,14 @@ def run_remarks(played: Played) -> list[str]:
 def saw(played: Played) -> list[str]:
     """Return what the coordinator holds after the run."""
     held = [
-        f"{item.purpose}: {item.files} {'file' if item.files == 1 else 'files'}, "
-        f"{item.size / 1e6:.2f} MB"
+        f"{item.purpose}: {item.files} {'file' if item.files == 1 else 'files'}, {_size(item.size)}"
         for item in played.exposure.holdings
     ]
     return [
         "Who is a member, who took part in which round and when, how many bytes each round took.",
-        "The sum of the updates, round by round, and what follows from a sum: the alliance's model "
+        "The sum of the updates, round by round, and what follows from it: the alliance's model "
         "and alliance-wide figures with noise. What only one member has, such as a rare word, "
-        "moves the sum too, without a name on it.",
+        "moves the sum as well, though without a name on it.",
         *held,
     ]
 
@@ -183,6 +188,10 @@ def did_not_see(played: Played) -> list[str]:
         "What a disk cannot show: that only masked vectors crossed the wire. The tests of the "
         "secure sum show that.",
     ]
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{count / 1e3:.1f} kB"
 
 
 def _recall(recall: Recall) -> str:

@@ -38,7 +38,8 @@ def test_mean_worst_and_unflattering_rows_are_shown() -> None:
     assert rows[3][3:5] == ("0.500", "0.400")
     remarks = prose.listing_remarks(figures)
     assert remarks[0].startswith("For two the member's own model")
-    assert remarks[1].startswith("two keeps its own model")
+    assert remarks[1].endswith("with 20 it is at most 0.20.")
+    assert remarks[2].startswith("two keeps its own model")
     local, federated = new_tactic_recall(figures)
     assert (local.found, federated.found, local.cases) == (2, 6, 8)
     assert federated.interval[0] < federated.share < federated.interval[1]
