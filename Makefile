@@ -28,13 +28,13 @@ $(STAMP): pyproject.toml setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 	  { echo "error: Python 3.11 is needed, $(PYTHON) is another version" >&2; \
 	    echo "hint: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
-	@echo "Setting up $(VENV): pip is about to download some 500 MB (torch's CPU build is 200 MB of it)."
+	@echo "Setting up $(VENV): pip is about to download some 500 MB (torch's CPU build is 200 MB of it), 2 GB on disk."
 	@echo "On Linux, PyPI's own torch comes with CUDA instead, several GB. To choose the CPU build:"
 	@echo "    make $(MAKECMDGOALS) TORCH_INDEX=https://download.pytorch.org/whl/cpu"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --index-url $(TORCH_INDEX) '$(TORCH_RANGE)')
-	$(BIN)/python -m pip install --quiet --editable '.[coordinator,participant,simulation]' --group dev
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable '.[coordinator,participant,simulation]' --group dev
 	@touch $@
 
 demo: $(STAMP)
