@@ -29,14 +29,14 @@ each = pytest.mark.parametrize(
 
 
 def _wrong_make(line: str) -> list[str]:
-    words = shlex.split(line)[1:]
+    words = shlex.split(line, comments=True)[1:]
     variables = {word.partition("=")[0] for word in words if "=" in word}
     return sorted({w for w in words if "=" not in w} - TARGETS) + sorted(variables - VARIABLES)
 
 
 def _wrong_command(line: str, *, complete: bool) -> list[str]:
     """Return what is wrong with a command line; ``complete`` demands its required options."""
-    words = shlex.split(line.partition(" > ")[0])
+    words = shlex.split(line.partition(" > ")[0].removesuffix(" &"), comments=True)
     command: click.Command = COMMANDS[words[0]]
     rest = words[1:]
     while rest and hasattr(command, "commands"):
