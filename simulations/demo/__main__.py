@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import simulations.demo.environment  # noqa: F401 - before numpy and flwr are loaded
+
+# isort: split
 import os
 import shutil
 import signal
@@ -15,7 +18,6 @@ from typing import Annotated
 
 import typer
 
-import shared.fleet.environment  # noqa: F401 - before flwr: no telemetry, no update check
 from shared.console import run_app, say
 from shared.errors import BadInput
 from simulations.demo import report, terminal

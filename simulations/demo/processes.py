@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from shared.errors import StateError, TimedOut, TouchstoneError
+from simulations.demo.environment import ONE_THREAD
 
 Command = Literal["coordinator", "participant"]
 
@@ -174,8 +175,7 @@ def _environment() -> dict[str, str]:
         **kept,
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_TELEMETRY_ENABLED": "0",
-        # One thread a process: all members share this machine's few cores.
-        "OMP_NUM_THREADS": "1",
+        **ONE_THREAD,
         "PYTHONUNBUFFERED": "1",
     }
 
