@@ -22,7 +22,7 @@ import polars as pl
 from participant.deployment.active import LoadedModel
 from participant.store import Store
 from shared.errors import InternalError, VerificationError
-from shared.model.layout import ModelSpec
+from shared.model.layout import ModelSpec, init_vector
 from simulations.demo.alliance import Member
 from simulations.demo.models import local_model
 from simulations.demo.search import Needles
@@ -146,13 +146,19 @@ def _texts(members: list[Member]) -> set[bytes]:
 
 
 def _pieces(model: LoadedModel) -> set[bytes]:
-    """Return runs of four weights of a member's own model, as they would lie in a file.
+    """Return pieces of a member's own model, as they would lie in a file.
 
-    Only of the wide part: it starts at zero, while untouched embeddings are the same everywhere.
+    Pairs of neighbouring wide weights, which start at zero, and the embeddings that training has
+    moved: those it has not are the same at every member and in the alliance's model.
     """
-    wide = np.ascontiguousarray(model.vector[model.spec.slices.wide], dtype="<f4")
-    runs = wide[: wide.size // 4 * 4].reshape(-1, 4)
-    return {run.tobytes() for run in runs[(runs != 0).all(axis=1)]}
+    spec, vector = model.spec, np.ascontiguousarray(model.vector, dtype="<f4")
+    wide = vector[spec.slices.wide]
+    pairs = np.lib.stride_tricks.sliding_window_view(wide, 2)
+    shape = (spec.rows, spec.embed_dim)
+    embedding = vector[spec.slices.embedding].reshape(shape)
+    first = init_vector(spec, 0)[spec.slices.embedding].reshape(shape)
+    moved = embedding[(embedding != first).any(axis=1)]
+    return {piece.tobytes() for part in (pairs[(pairs != 0).all(axis=1)], moved) for piece in part}
 
 
 def _counts(members: list[Member]) -> set[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from participant.deployment.active import LoadedModel, verify_release
+from participant.deployment.evidence import training_sets
 from participant.deployment.fetch import installed_path
 from participant.deployment.local_model import FOLDER, LocalModel
 from participant.deployment.state import read_state
@@ -18,6 +19,7 @@ from participant.scoring.batch import score_frame
 from participant.store import Store
 from shared.errors import NotFound
 from shared.model.bundle import UnverifiedBundle
+from shared.model.layout import ModelSpec
 from simulations.demo.alliance import Member
 
 Scores = npt.NDArray[np.float32]
@@ -83,3 +85,15 @@ def scores_of(member: Member, model: LoadedModel, frame: pl.DataFrame, as_of: da
         store.close()
     risk: Scores = scored["risk"].to_numpy()
     return risk
+
+
+def holdouts(members: Iterable[Member], kind: str, spec: ModelSpec) -> list[int]:
+    """Return the rows of each node's hold-out, as the node itself cuts it."""
+    found = []
+    for member in members:
+        store = Store.open(member.folder, create=False)
+        try:
+            found.append(training_sets(store)(kind, spec).part("holdout")[1].size)
+        finally:
+            store.close()
+    return found

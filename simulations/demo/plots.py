@@ -102,7 +102,7 @@ def timeline(story: Story, names: dict[int, str]) -> Markup:
                     color=FEDERATED if summed else "none", edgecolor=GRID if summed else ALARM,
                 )  # fmt: skip
             axes.annotate(str(item.round), ((began + ended) / 2, -0.75), ha="center", color=MUTED)
-        _mark(axes, story, rows[story.killed_index], len(rows) - 0.25, start)
+        _mark(axes, story, rows.get(story.killed_index, 0), len(rows) - 0.25, start)
         axes.set_yticks(list(rows.values()), [names[index] for index in rows])
         axes.set_ylim(len(rows) + 0.1, -1.2)
         axes.set_xlabel("seconds since the first round began; rounds are numbered above")

@@ -146,6 +146,13 @@ def run_remarks(played: Played) -> list[str]:
         f"{len(story.summed)} rounds summed, {len(story.rounds)} attempts; each member sent "
         f"{played.bytes_up / 1e6:.2f} MB a round for {played.spec.n_params:,} parameters.",
     ]
+    if not played.evaluation_tells:
+        # What would be shown is noise with decimals.
+        return [
+            *sentences,
+            "The secure evaluation says nothing here: every hold-out is below the size under which "
+            "a node sends noise alone.",
+        ]
     for item in story.evaluated:
         metrics = item.metrics
         figures = [f"{name} {metrics[name]:.3f}" for name in ("pr_auc", "roc_auc", "ece", "loss")

@@ -102,12 +102,11 @@ class Follower:
 
     Args:
         alliance: up and connected.
-        killing: whom to kill, and when.
+        killing: whom to kill, and when; None lets everybody live.
     """
 
-    def __init__(self, alliance: Alliance, killing: Killing) -> None:
+    def __init__(self, alliance: Alliance, killing: Killing | None) -> None:
         self._alliance, self._killing = alliance, killing
-        self._victim = killing.member
 
     def run(self, rounds: int, settings: Sequence[str]) -> Story:
         """Run ``rounds`` rounds with the given options of `run start`; return what happened."""
@@ -127,30 +126,32 @@ class Follower:
 
     def _follow(self, db: Database, run_id: str, bar: Bar) -> Story:
         story, up_again = Story(_run(db, run_id)), 0.0
+        victim = self._killing.member if self._killing else None
         while not story.run.state.terminal:
             time.sleep(POLL_S)
             story.run = _run(db, run_id)
             story.rounds = db.read("rounds", lambda unit: unit.rounds.of_run(run_id))
-            if story.killed_at is None and self._due(story):
-                self._kill(story)
+            if self._killing and story.killed_at is None and self._due(self._killing, story):
+                self._kill(self._killing.member, story)
                 up_again = time.monotonic() + AWAY_S
-            elif story.killed_at and not story.back_at and time.monotonic() >= up_again:
-                self._alliance.bring_up(self._victim)
+            elif victim and story.killed_at and not story.back_at and time.monotonic() >= up_again:
+                self._alliance.bring_up(victim)
                 story.back_at = SystemClock().now()
             down = story.killed_at is not None and story.back_at is None
-            self._alliance.check_alive(away=self._victim if down else None)
+            self._alliance.check_alive(away=victim if down else None)
             bar.show(len(story.summed), _note(story, down=down))
         story.refusals = db.read("refusals", lambda unit: unit.rounds.refusals(run_id))
         return story
 
-    def _due(self, story: Story) -> bool:
-        newest = story.rounds[-1] if story.rounds else None
-        return newest is not None and newest.round >= self._killing.in_round
+    @staticmethod
+    def _due(killing: Killing, story: Story) -> bool:
+        return bool(story.rounds) and story.rounds[-1].round >= killing.in_round
 
-    def _kill(self, story: Story) -> None:
-        assert self._victim.node is not None  # noqa: S101 - the alliance was assembled
-        self._victim.node.kill()
-        story.killed, story.killed_index = self._victim.name, self._victim.index
+    @staticmethod
+    def _kill(victim: Member, story: Story) -> None:
+        assert victim.node is not None  # noqa: S101 - the alliance was assembled
+        victim.node.kill()
+        story.killed, story.killed_index = victim.name, victim.index
         story.killed_in_round = story.rounds[-1].round
         story.killed_at = SystemClock().now()
 

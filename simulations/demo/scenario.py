@@ -10,6 +10,7 @@ from coordinator.rounds.plan import RunSettings
 from shared.model.layout import ModelSpec
 from simulations.demo.alliance import Alliance, Member
 from simulations.demo.exposure import Exposure, examine
+from simulations.demo.models import holdouts
 from simulations.demo.processes import Processes
 from simulations.demo.run import Follower, Killing, Story, wait_deployed
 from simulations.demo.stage import Stage
@@ -35,7 +36,7 @@ class Scenario:
         kind: ``listing`` or ``shop``.
         rounds: of the run; at least two more than :data:`KILL_IN_ROUND`.
         options: further options of `run start`.
-        victim: which of ``members`` is killed.
+        victim: which of ``members`` is killed; None lets everybody live.
         kill_in_round: in which round.
     """
 
@@ -45,7 +46,7 @@ class Scenario:
     kind: str
     rounds: int
     options: Sequence[str] = ()
-    victim: int = 1
+    victim: int | None = 1
     kill_in_round: int = KILL_IN_ROUND
 
 
@@ -57,6 +58,7 @@ class Played:
         alliance: still up.
         story: the run.
         exposure: what the coordinator holds now.
+        evaluation_tells: whether hold-outs are large enough for the secure evaluation.
         spec: of the model.
     """
 
@@ -64,6 +66,7 @@ class Played:
     story: Story
     exposure: Exposure
     spec: ModelSpec
+    evaluation_tells: bool
 
     @property
     def release_id(self) -> str:
@@ -92,11 +95,15 @@ def play(stage: Stage, processes: Processes, folder: Path, scenario: Scenario) -
         policy=scenario.policy,
     )
     alliance.assemble()
-    killing = Killing(scenario.members[scenario.victim], scenario.kill_in_round)
+    killing = None
+    if scenario.victim is not None:
+        killing = Killing(scenario.members[scenario.victim], scenario.kill_in_round)
     options = ("--kind", scenario.kind, "--hash-bits", str(HASH_BITS), *TIMEOUTS)
     story = Follower(alliance, killing).run(scenario.rounds, (*options, *scenario.options))
     wait_deployed(alliance)
-    spec = RunSettings(hash_bits=HASH_BITS).model_spec()
+    settings = RunSettings(hash_bits=HASH_BITS)
+    spec = settings.model_spec()
     with stage.phase("search the coordinator"):
         exposure = examine(alliance.coordinator_dir, scenario.members, spec, known=scenario.name)
-    return Played(alliance, story, exposure, spec)
+        tells = max(holdouts(scenario.members, scenario.kind, spec)) >= settings.min_holdout
+    return Played(alliance, story, exposure, spec, tells)
