@@ -46,6 +46,9 @@ EXITS: dict[Exit, str] = {
 }
 
 MEMBER_EVENTS: dict[str, str] = {
+    "roster.accepted": "a person here accepted the alliance's roster; names its epoch and hash",
+    "peer.pinned": "a peer's fingerprint was compared with the peer and pinned",
+    "peer.unpinned": "a pin was given up",
     "data.imported": "a file's records were stored; names the file's digest and counts",
     "run.answered": "this node agreed to a run or refused it; names the reason code",
     "run.ended": "the coordinator said that a run is over; its secrets were wiped",
@@ -60,7 +63,7 @@ MEMBER_EVENTS: dict[str, str] = {
 RUN_FAILURES: dict[str, str] = {
     "burnt_twice": "two rounds in a row were released but gave no usable sum",
     "expired": "the run's manifest expired before the run ended",
-    "manifest": "the stored manifest no longer verifies; `serve` records it as `run_failed`",
+    "manifest": "the stored manifest no longer verifies, or expired while nobody served",
     "nothing_trained": "every round was burnt",
     "release": "the release could not be published",
     "too_few_members": "so many members refused that the cohort can never be reached",

@@ -66,7 +66,7 @@ MAX_SECAGG_SLOTS = 64
 """One-time masks of one session: bounds what set-up computes, sends and keeps."""
 
 MAX_SECAGG_FIELD_BYTES = 4 * 1024 * 1024
-"""One length-prefixed field of a secure-sum message: 64 members x 64 slots x 96 bytes, rounded up."""
+"""One length-prefixed field of a secure-sum message: 64 members x 64 slots x 96 bytes."""
 
 MAX_SECAGG_MESSAGE_BYTES = 64 * 1024 * 1024
 """One stored message or set-up state of the secure sum, masked vectors apart."""

@@ -10,6 +10,7 @@ from shared.console import run_app
 app = typer.Typer(
     name="touchstone-coordinator",
     help="Found an alliance, invite members, run secure training, release models.",
+    epilog="Every command takes --debug, which shows where an error came from.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

@@ -51,6 +51,9 @@ def start(
     learning_rate: Annotated[float, typer.Option(help="Local SGD step.")] = 0.3,
     batch_size: Annotated[int, typer.Option(help="Rows a step.")] = 32,
     weighting: Annotated[str, typer.Option(help="uniform or bucketed.")] = "uniform",
+    full_weight_rows: Annotated[
+        int, typer.Option(help="With bucketed: rows from which a member weighs 1.")
+    ] = 2000,
     evaluate_every: Annotated[int, typer.Option(help="Rounds between evaluations.")] = 5,
     evaluation_epsilon: Annotated[float, typer.Option(help="Epsilon of each evaluation.")] = 1.0,
     min_holdout: Annotated[int, typer.Option(help="Smaller hold-outs send pure noise.")] = 200,

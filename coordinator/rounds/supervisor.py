@@ -12,6 +12,7 @@ from coordinator.app import app, run_flower_id, stop_with
 from coordinator.db import Database, Unit
 from coordinator.db.records import Run, RunState
 from coordinator.fleet.grid import AllianceGrid
+from coordinator.rounds.errors import RunFailed
 from shared.errors import TouchstoneError
 
 POLL_S = 0.25
@@ -73,6 +74,8 @@ class Supervisor:
         try:
             stop_with(run.run_id, self._stop)
             app(grid, context)
+        except RunFailed as error:
+            self._fail(run, error.reason, error.message)
         except TouchstoneError as error:
             _log.warning("run failed", run=run.run_id, code=error.code, reason=error.message)
             self._fail(run, error.code, error.message)

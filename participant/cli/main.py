@@ -10,6 +10,7 @@ from shared.console import run_app
 app = typer.Typer(
     name="touchstone-participant",
     help="Join an alliance, import private data, train with others, score your own listings.",
+    epilog="Every command takes --debug, which shows where an error came from.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

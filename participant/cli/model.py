@@ -13,7 +13,9 @@ from shared.console import JsonFlag, emit, out, say
 StateDir = Annotated[
     Path, typer.Option("--dir", help="The node's folder.", envvar="TOUCHSTONE_DIR")
 ]
-Release = Annotated[str, typer.Argument(help="A release's id, or its first unique digits.")]
+Release = Annotated[
+    str, typer.Argument(help="A release's id; of one on this machine its first digits.")
+]
 Offline = Annotated[bool, typer.Option("--offline", help="Use what is on this machine only.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")]
 
@@ -71,7 +73,10 @@ def show(
     active = read_state(state_dir / MODELS).active
     name = release or (active.release_id if active else "")
     if not name:
-        raise NotFound("no model runs here yet", hint="a run ends in a release: `up`")
+        raise NotFound(
+            "no model runs here yet",
+            hint="`up` judges a run's release; that takes a moment",
+        )
     data: dict[str, Any] = {"release_id": name}
     if name != LOCAL_ID:
         release_id = overview.resolve(state_dir, name)

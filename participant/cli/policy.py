@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -11,6 +14,9 @@ from participant.node.config import NodeConfig
 from participant.node.keystore import identity_key
 from participant.node.policy import load_policy, write_default
 from shared.console import JsonFlag, emit, say
+
+if TYPE_CHECKING:
+    from participant.store.audit import AuditLog
 
 policy_app = typer.Typer(help="What this node may take part in.", no_args_is_help=True)
 peers_app = typer.Typer(help="Whom this member knows.", no_args_is_help=True)
@@ -75,6 +81,10 @@ def accept(folder: Path = DirOption, as_json: bool = JsonFlag) -> None:
     roster = fetch_roster(folder)
     own_key = identity_key(folder).public_key().public_bytes_raw()
     changed = peers_module.Peers(folder).accept(roster, own_index=config.index, own_key=own_key)
+    if changed:
+        body = {"epoch": roster.epoch, "members": len(roster.entries)}
+        with _log(folder) as audit:
+            audit.append("roster.accepted", {**body, "sha256": roster.hash().hex()})
     entries = [
         {
             "index": e.index,
@@ -124,6 +134,9 @@ def pin(
 ) -> None:
     """Pin a peer's fingerprint; refused (exit code 7) when the roster's key has another one."""
     changed = peers_module.Peers(folder).pin(member_id, fingerprint)
+    if changed:
+        with _log(folder) as audit:
+            audit.append("peer.pinned", {"member_id": member_id})
     emit(
         {"member_id": member_id, "already_pinned": not changed},
         as_json=as_json,
@@ -135,8 +148,23 @@ def pin(
 def unpin(member_id: str, folder: Path = DirOption, as_json: bool = JsonFlag) -> None:
     """Forget a pin."""
     changed = peers_module.Peers(folder).unpin(member_id)
+    if changed:
+        with _log(folder) as audit:
+            audit.append("peer.unpinned", {"member_id": member_id})
     emit(
         {"member_id": member_id, "already_unpinned": not changed},
         as_json=as_json,
         text=f"{member_id}: {'unpinned' if changed else 'was not pinned'}",
     )
+
+
+@contextmanager
+def _log(folder: Path) -> Iterator[AuditLog]:
+    """Open the node's audit log for one event."""
+    from participant.store import Store
+
+    store = Store.open(folder)
+    try:
+        yield store.audit
+    finally:
+        store.close()

@@ -140,8 +140,7 @@ class MemberRun:
         if opened.already_answered:
             return self._same_upload(member)
         upload = member.mask(self._vector(opened, model))
-        self._own.vault.save_upload(self._id, upload.vector.tobytes())
-        self._save()
+        self._save(upload.vector.tobytes())
         return upload
 
     def _check_round(self, opened: OpenRound) -> None:
@@ -182,10 +181,10 @@ class MemberRun:
             raise SlotClosed("the masked vector of this slot is gone")
         return member.restore_upload(np.frombuffer(stored, dtype="<u8").astype(np.uint64))
 
-    def _save(self) -> None:
+    def _save(self, upload: bytes = b"") -> None:
         """Make the step durable; only then may its answer leave."""
         member = self._open_member()
-        self._own.vault.save(self._id, self._guard.dump(), member.dump())
+        self._own.vault.save(self._id, self._guard.dump(), member.dump(), upload)
         answered = member.answered_round()
         if answered is not None:
             self._witnesses.keep(self._own.index, answered)

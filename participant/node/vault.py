@@ -72,13 +72,21 @@ class Vault:
         """Return the secrets of the run's open session, or None."""
         return _read(self._dir / f"session-{run_id.hex()}.bin")
 
-    def save(self, run_id: bytes, guard: bytes, session: bytes) -> None:
+    def save(self, run_id: bytes, guard: bytes, session: bytes, upload: bytes = b"") -> None:
         """Persist one step, durably, before its answer may leave.
 
         The guard goes first: a crash in between leaves a guard ahead of its session, which
         refuses, never a session ahead of its guard, which could release twice.
+
+        Args:
+            run_id: 16 bytes.
+            guard: the run's guard.
+            session: the session's secrets.
+            upload: a masked vector, when the step made one, so that asking again gets its bytes.
         """
         write_atomic(self._dir / f"guard-{run_id.hex()}.bin", guard, mode=0o600)
+        if upload:
+            write_atomic(self._dir / f"upload-{run_id.hex()}.bin", upload, mode=0o600)
         self._replace_secret(self._dir / f"session-{run_id.hex()}.bin", session)
 
     def _replace_secret(self, path: Path, data: bytes) -> None:
@@ -105,10 +113,6 @@ class Vault:
     def save_manifest(self, run_id: bytes, signed: bytes) -> None:
         """Keep the signed manifest of a run."""
         write_atomic(self._dir / f"manifest-{run_id.hex()}.bin", signed, mode=0o600)
-
-    def save_upload(self, run_id: bytes, vector: bytes) -> None:
-        """Keep the masked vector of the open slot, so that asking again gets the same bytes."""
-        write_atomic(self._dir / f"upload-{run_id.hex()}.bin", vector, mode=0o600)
 
     def upload(self, run_id: bytes) -> bytes | None:
         """Return the masked vector of the open slot, or None."""

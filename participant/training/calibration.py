@@ -22,10 +22,10 @@ F64 = NDArray[np.float64]
 Band = Literal["auto", "notice", "triage"]
 
 AUTO_PRECISION = 0.99
-"""Self-service removal keeps to this (docs: DOMAIN)."""
+"""Self-service removal keeps to this."""
 
 NOTICE_PRECISION = 0.90
-"""Share of notices that a privileged reporter must see accepted (docs: DOMAIN)."""
+"""Share of notices that a privileged reporter must see accepted."""
 
 ISOTONIC_ROWS, ISOTONIC_POSITIVES = 1000, 100
 

@@ -44,7 +44,7 @@ WORD_NGRAMS = (1, 2)
 
 GRID_UNIT = 1e-3
 GRID_STEP = 0.5
-"""Numbers lie on the grid ``sign(x) * log1p(|x| / GRID_UNIT) / GRID_STEP`` (docs: DOMAIN)."""
+"""Numbers lie on the grid ``sign(x) * log1p(|x| / GRID_UNIT) / GRID_STEP``."""
 
 GRID_LIMIT = 80
 """Largest grid position: |x| near 2e14, beyond which numbers are clamped."""
