@@ -66,18 +66,21 @@ def demo(
 @contextmanager
 def _folder(keep: Path | None) -> Iterator[Path]:
     """Make a private folder; it is removed at the end unless it is to be kept."""
-    if keep is not None:
+    if keep is None:
+        folder = Path(tempfile.mkdtemp(prefix="touchstone-demo-"))
+    else:
+        folder = keep.resolve()
         try:
-            keep.mkdir(mode=0o700, parents=True)
+            folder.mkdir(mode=0o700, parents=True)
         except FileExistsError as error:
             raise BadInput(f"{keep} exists already", hint="choose a new folder") from error
-        yield keep.resolve()
-        return
-    folder = Path(tempfile.mkdtemp(prefix="touchstone-demo-"))
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)  # torch leaves a cache there
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        tempfile.tempdir = before
+        if keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -118,13 +119,18 @@ def shop_comparison(outcome: ShopOutcome) -> Markup:
         figure = Figure(figsize=(9, 0.3 * len(names) + 1.5), layout="constrained")
         axes = figure.subplots()
         triples = [(one.local, one.federated, one.pooled) for one in judged]
-        _dumbbells(axes, names, triples, "ROC-AUC on each member's own test shops")
+        # All lie close to 1: the axis begins a tenth below the lowest, and says so.
+        begin = max(0.0, math.floor(10 * min(map(min, triples)) - 0.5) / 10)
+        title = f"ROC-AUC on each member's own test shops (the axis begins at {begin:.1f})"
+        _dumbbells(axes, names, triples, title, begin)
         _legend(figure, axes)
         label = "ROC-AUC of each member and deal, local-only, federated and pooled"
         return _svg(figure, "shops", label)
 
 
-def _dumbbells(axes: Axes, names: Sequence[str], values: Sequence[Any], title: str) -> None:
+def _dumbbells(
+    axes: Axes, names: Sequence[str], values: Sequence[Any], title: str, begin: float = 0.0
+) -> None:
     colours = ((LOCAL, "local-only"), (FEDERATED, "federated"), (POOLED, "pooled"))
     for row, group in enumerate(values):
         axes.plot((min(group), max(group)), (row, row), color=GRID, linewidth=2, zorder=1)
@@ -135,7 +141,7 @@ def _dumbbells(axes: Axes, names: Sequence[str], values: Sequence[Any], title: s
             )  # fmt: skip
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlim(min(0.0, *map(min, values)), 1.02)
+    axes.set_xlim(begin, 1 + 0.02 * (1 - begin))
     axes.grid(axis="x")
     axes.set_axisbelow(True)
     axes.set_title(title)

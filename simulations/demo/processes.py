@@ -134,7 +134,7 @@ class Processes:
             child = subprocess.Popen(
                 line,
                 cwd=self._folder,
-                env=_environment(),
+                env=_environment(self._folder),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -168,8 +168,11 @@ def _signal_group(child: subprocess.Popen[bytes], number: int) -> None:
         os.killpg(child.pid, number)
 
 
-def _environment() -> dict[str, str]:
-    """Return this environment without what would change how the two commands behave."""
+def _environment(folder: Path) -> dict[str, str]:
+    """Return this environment without what would change how the two commands behave.
+
+    Libraries leave caches where temporary files go; here that is ``folder``.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TOUCHSTONE_")}
     return {
         **kept,
@@ -177,6 +180,7 @@ def _environment() -> dict[str, str]:
         "FLWR_TELEMETRY_ENABLED": "0",
         **ONE_THREAD,
         "PYTHONUNBUFFERED": "1",
+        "TMPDIR": str(folder),
     }
 
 
