@@ -21,6 +21,8 @@ SHOP_HEADER = (
     "runs now",
 )  # fmt: skip
 
+_ALLIANCE = {"pr_auc": "PR-AUC", "roc_auc": "ROC-AUC", "ece": "calibration error", "loss": "loss"}
+
 
 def listing_rows(figures: Sequence[MemberFigures]) -> list[tuple[str, ...]]:
     """Return one row a member, then mean and worst member."""
@@ -155,8 +157,9 @@ def run_remarks(played: Played) -> list[str]:
         ]
     for item in story.evaluated:
         metrics = item.metrics
-        figures = [f"{name} {metrics[name]:.3f}" for name in ("pr_auc", "roc_auc", "ece", "loss")
-                   if name in metrics]  # fmt: skip
+        figures = [
+            f"{label} {metrics[name]:.3f}" for name, label in _ALLIANCE.items() if name in metrics
+        ]
         sentences.append(
             f"Secure evaluation in round {item.round}, of the model that came into it, over all "
             f"hold-outs together, with the members' noise: {', '.join(figures) or 'no figure'}."
