@@ -1,12 +1,15 @@
-"""No test reaches beyond this machine: a connection to anything but loopback fails at once."""
+"""No test reaches beyond this machine, and none inherits another's logging."""
 
 from __future__ import annotations
 
 import ipaddress
+import logging
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import structlog
 
 _connect = socket.socket.connect
 
@@ -31,3 +34,16 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         _connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", connect)
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """Undo what `serve` and `up` do to the process's logging when a test calls them."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    for added in [handler for handler in root.handlers if handler not in handlers]:
+        added.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()

@@ -20,6 +20,9 @@ from shared.fleet.exchange import FAILED, Answer, Instruction
 POLL_S = 0.25
 OTHER_GRID_POLL_S = 0.05
 
+NO_REPLY = "no_reply"
+"""Code of a failure that is the network's or a crash's, not the member's decision."""
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -160,7 +163,7 @@ class Courier:
 def read_answer(message: Message) -> Answer:
     """Read a reply; a grid's error or bytes that are no answer become a failure."""
     if message.has_error():
-        return Answer(FAILED, code="no_reply", text=str(message.error.reason or ""))
+        return Answer(FAILED, code=NO_REPLY, text=str(message.error.reason or ""))
     try:
         return Answer.read(message)
     except MalformedMessage as error:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.rounds.book import Attempt, RunBook
-from coordinator.rounds.courier import Courier, Reply
+from coordinator.rounds.courier import NO_REPLY, Courier, Reply
 from coordinator.rounds.errors import RoundBurnt, TooFewNow
 from coordinator.rounds.journal import Journal
 from coordinator.rounds.setup import Session
@@ -63,6 +63,8 @@ class RoundExchange:
         self._session = session
         self.sessionless: set[int] = set()
         self.culprits: set[int] = set()
+        self._final: set[int] = set()
+        self._told: set[tuple[int, str, str]] = set()
         self.facts: RoundFacts | None = None
 
     def run(
@@ -138,6 +140,8 @@ class RoundExchange:
         while not core.can_finish:
             if time.monotonic() > deadline:
                 raise RoundBurnt("too few members answered the unmask request in time")
+            if len(set(alive) - self._final) < core.terms.threshold:
+                raise RoundBurnt("too many members refused to unmask the round")
             if not core.needs_release or not core.can_release:
                 self._unmask_step(
                     UNMASK, core.unmask_request(), alive, core.on_unmask, self._unmask_done
@@ -179,6 +183,8 @@ class RoundExchange:
         for index, reply in replies:
             if reply.answer.status != OK:
                 self._lost(index, action, reply.answer.code)
+                if reply.answer.code != NO_REPLY:
+                    self._final.add(index)  # the same request gets the same answer
                 continue
             try:
                 accept(index, reply.answer.payload)
@@ -217,4 +223,6 @@ class RoundExchange:
     def _lost(self, index: int, step: str, code: str) -> None:
         if code in SESSIONLESS:
             self.sessionless.add(index)
-        self._book.event("round.member_lost", member=index, step=step, code=code)
+        if (index, step, code) not in self._told:  # asking again gets one entry, not hundreds
+            self._told.add((index, step, code))
+            self._book.event("round.member_lost", member=index, step=step, code=code)

@@ -129,7 +129,8 @@ class RunDriver:
         record = summed_record(result, attempt, model, following)
         run.journal.finish_round(result.round, following, record.encode())
         run.journal.save_round(session.core.dump_round())
-        run.book.close_attempt(attempt, "summed", alliance_metrics(opened))
+        epsilon = run.manifest.evaluation.epsilon_milli / 1000
+        run.book.close_attempt(attempt, "summed", alliance_metrics(opened, epsilon))
 
     def _burn(
         self, session: Session, attempt: Attempt, exchange: RoundExchange, error: RoundBurnt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,9 +23,20 @@ def register(app: typer.Typer) -> None:
 
 def up(folder: Path = DirOption) -> None:
     """Keep this member's node connected until stopped (SIGTERM or Ctrl-C); logs to DIR/node.log."""
+    _limit_threads(folder)
     from participant.node import daemon  # imports Flower, which other commands need not wait for
 
     daemon.up(folder, _installed_app, tell=say)
+
+
+def _limit_threads(folder: Path) -> None:
+    """Keep numerical libraries to the policy's threads; they read this once, when imported."""
+    from participant.node.policy import Policy, load_policy
+
+    path = folder / "policy.toml"
+    threads = (load_policy(path) if path.exists() else Policy()).threads
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, str(threads))
 
 
 def _installed_app() -> App:

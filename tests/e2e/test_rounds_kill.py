@@ -118,10 +118,13 @@ def check_exactly_once(alliance, database, run_id):
         expected += float(np.mean(steps))
     moved = bundle.vector - init_vector(SPEC, 0)
     assert np.abs(moved - expected).max() < 3 * 2.0**-15
+    answers = 0
     for member_dir in alliance.member_dirs.values():
         witnesses = WitnessFile(member_dir / "secsum", bytes.fromhex(run_id)).read()
-        assert len({witness.round for witness in witnesses}) == len(witnesses) >= 2
+        assert len({witness.round for witness in witnesses}) == len(witnesses)
         transcript.check_witnesses(witnesses)
+        answers += len(witnesses)
+    assert answers >= 3 * 4  # a round is opened by four; the fifth need not be asked
     return transcript
 
 

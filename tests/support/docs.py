@@ -7,6 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 _FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+_CONTINUED = re.compile(r"\\\n\s*")
 _INLINE = re.compile(r"`[^`\n]+`")
 
 
@@ -33,7 +34,8 @@ def prose(text: str) -> str:
 def code(text: str) -> list[str]:
     """Return every line of a code block and every piece of inline code."""
     inline = [found.strip("`") for found in _INLINE.findall(_FENCE.sub("", text))]
-    return [line.strip() for block in blocks(text) for line in block.split("\n")] + inline
+    lines = [_CONTINUED.sub(" ", block).split("\n") for block in blocks(text)]
+    return [line.strip() for block in lines for line in block] + inline
 
 
 def anchors(text: str) -> set[str]:
