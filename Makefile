@@ -4,6 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DATA   ?=
+SECONDS ?= 60
 REPORT ?= demo-report.html
 # torch's CPU build: `make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu`
 TORCH_INDEX ?=
@@ -20,6 +21,7 @@ help:
 	@echo "make test     the whole test suite"
 	@echo "make lint     ruff · make types: mypy · make imports: the layering contract"
 	@echo "make bench    side-by-side measurements · make protos: regenerate the protocol code"
+	@echo "make fuzz     every decoder, SECONDS=60 each · make model-check: the deeper bounds (minutes)"
 	@echo "make clean    remove what these commands made"
 
 install: $(STAMP)
@@ -67,6 +69,14 @@ bench-secagg: $(STAMP)
 
 bench-import: $(STAMP)
 	$(BIN)/python benchmarks/import_speed.py
+
+fuzz: $(STAMP)
+	@for target in $$($(BIN)/python tests/fuzz/run.py --list); do echo "== $$target"; \
+	  $(BIN)/python tests/fuzz/run.py $$target -max_total_time=$(SECONDS) -verbosity=0 \
+	    -print_final_stats=1 || exit 1; done
+
+model-check: $(STAMP)
+	TOUCHSTONE_DEEP=1 $(BIN)/python -m pytest -q -s -p no:randomly tests/property/test_secagg_model_check.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-report*.html

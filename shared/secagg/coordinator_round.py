@@ -205,7 +205,8 @@ class RoundBook:
             accumulator: the stored accumulator; ignored while uploads were open.
 
         Raises:
-            VerificationError: the accumulator is not the one that was closed.
+            MalformedMessage: the book is damaged or belongs to another set-up.
+            VerificationError: an answer does not hold, or the accumulator is not the closed one.
         """
         reader = Reader(data, DOMAIN + "round")
         request = MaskedRequest.decode(reader.blob())
@@ -215,7 +216,10 @@ class RoundBook:
         book = cls(setup, request, np.zeros(0, dtype=np.uint64), headers=tables[0])
         if not survivors:
             return book
-        if hashlib.sha256(accumulator).digest() != sum_sha256:
+        _check_places(setup, request, survivors, tables)
+        if hashlib.sha256(accumulator).digest() != sum_sha256 or (
+            len(accumulator) != 8 * request.words
+        ):
             raise VerificationError(
                 "the stored accumulator is not the one that was closed",
                 hint="restore the run's journal; the round cannot be finished without it",
@@ -224,9 +228,30 @@ class RoundBook:
         book.survivors, book.sum_sha256 = survivors, sum_sha256
         book.signatures, book.certified = tables[1], tuple(sorted(tables[2].items()))
         kind = (wire.RELEASE if book.lost else wire.UNMASK) + "-reply"
+        for index in survivors:
+            book._check_header(index, tables[0][index])
         for index, reply in tables[3].items():
             book._add_reveal(index, reply, kind)
         return book
+
+
+def _check_places(
+    setup: SetupBook,
+    request: MaskedRequest,
+    survivors: tuple[int, ...],
+    tables: list[dict[int, bytes]],
+) -> None:
+    """Refuse a stored book in which somebody stands where nobody can; raises MalformedMessage."""
+    headers, _, _, reveals = tables
+    if (
+        not set(setup.records).issuperset(request.participants)
+        or not set(request.participants).issuperset(survivors)
+        or tuple(headers) != survivors
+        or any(not set(survivors).issuperset(table) for table in tables)
+        or request.slot >= setup.terms.slots
+        or bool(reveals and survivors != request.participants and not tables[2])
+    ):
+        raise MalformedMessage("the stored round does not fit its set-up")
 
 
 def _read_table(reader: Reader) -> dict[int, bytes]:
