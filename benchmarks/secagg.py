@@ -1,11 +1,14 @@
 """The secure sum beside Flower's own SecAgg+, in one run on one machine.
 
 Usage: python benchmarks/secagg.py [--members 20] [--params 1000000] [--lost 0 2] [--no-flower]
+           [--repeat 5] [--json FILE] [--plot FILE.svg]
 
 CPU seconds of the whole process (both threads of ours count), per member and for the
 coordinator; SHA-256 of the uploads, which runs while they arrive, in a column of its own. Set-up is
 shown per round, that is divided by its slots. Flower's SecAgg+ sets up anew every round; its
-figures are the sum of its stages. Training costs nothing on either side.
+figures are the sum of its stages. Training costs nothing on either side. Every figure is the median
+of ``--repeat`` runs, ours and Flower's in turn; the load average is printed beside them.
+``--plot FILE.svg --from FILE`` draws stored figures again.
 """
 
 from __future__ import annotations
@@ -13,14 +16,16 @@ from __future__ import annotations
 import argparse
 import collections
 import hashlib
+import json
 import logging
 import os
 import platform
 import resource
 import secrets
+import statistics
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -255,6 +260,61 @@ def run_flower(members: int, params: int, lost: int) -> Row:
     return row
 
 
+MEASURED = ("member", "coordinator", "hashing", "setup_member", "setup_coordinator", "upload_bytes")
+
+
+def median(rows: list[Row]) -> Row:
+    """Return one row with the median of each figure."""
+    middle = {name: statistics.median(getattr(row, name) for row in rows) for name in MEASURED}
+    return replace(rows[0], **middle)
+
+
+def measure(options: argparse.Namespace) -> list[Row]:
+    """Run every configuration, ours and Flower's in turn, and return the medians."""
+    runners = (run_ours,) if options.no_flower else (run_ours, run_flower)
+    rows: list[Row] = []
+    for members in options.members:
+        for params in options.params:
+            for lost in options.lost:
+                runs = [
+                    [run(members, params, lost) for run in runners] for _ in range(options.repeat)
+                ]
+                for found in zip(*runs, strict=True):
+                    rows.append(median(list(found)))
+                    print(line(rows[-1]), flush=True)
+    return rows
+
+
+def plot(rows: list[Row], target: Path) -> None:
+    """Draw coordinator and member CPU, ours beside Flower's, on logarithmic axes."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "touchstone"
+    from matplotlib import pyplot
+
+    cases = list(dict.fromkeys((row.members, row.params, row.lost) for row in rows))
+    labels = [f"n={n}, {params:,}\n{lost} lost" for n, params, lost in cases]
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 0.7 * len(cases) + 1.6), sharey=True)
+    colours = {"touchstone": "#1b6e53", "flwr SecAgg+": "#b0b0b0"}
+    for axis, name in zip(axes, ("coordinator", "member"), strict=True):
+        for shift, (peer, colour) in zip((-0.2, 0.2), colours.items(), strict=True):
+            found = {(r.members, r.params, r.lost): r for r in rows if r.name == peer}
+            places = [i for i, case in enumerate(cases) if case in found]
+            values = [getattr(found[cases[i]], name) * 1e3 for i in places]
+            bars = axis.barh([i + shift for i in places], values, 0.38, color=colour, label=peer)
+            axis.bar_label(bars, fmt="%.0f ms", padding=3, fontsize=8)
+        axis.set_xscale("log")
+        axis.margins(x=0.25)
+        axis.set_title(f"{name}: CPU a round" + ("" if name == "member" else ", SHA-256 apart"))
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_yticks(range(len(cases)), labels)
+    axes[0].invert_yaxis()
+    axes[1].legend(frameon=False, loc="lower right")
+    figure.tight_layout()
+    figure.savefig(target, metadata={"Date": None})
+
+
 def _record_bytes(record) -> int:
     size = sum(len(a.data) for arrays in record.array_records.values() for a in arrays.values())
     for config in record.config_records.values():
@@ -309,18 +369,28 @@ def main() -> None:
     parser.add_argument("--params", type=int, nargs="+", default=[1_000_000])
     parser.add_argument("--lost", type=int, nargs="+", default=[0, 2])
     parser.add_argument("--no-flower", action="store_true")
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--plot", type=Path, help="draw them here, SVG")
+    parser.add_argument("--from", dest="stored", type=Path, nargs="+", help="draw stored figures")
     options = parser.parse_args()
-    print(f"{platform.machine()}, {cpu_flags()}; Python {platform.python_version()}")
+    if options.stored and options.plot:
+        files = [json.loads(path.read_text(encoding="utf-8")) for path in options.stored]
+        plot([Row(**row) for found in files for row in found["rows"]], options.plot)
+        return
+    system = f"{platform.machine()}, {cpu_flags()}; Python {platform.python_version()}"
+    load = os.getloadavg()[0]
+    print(f"{system}; load average {load:.1f}; medians of {options.repeat}")
     print(HEAD)
-    rows: list[Row] = []
-    for members in options.members:
-        for params in options.params:
-            for lost in options.lost:
-                for run in (run_ours,) if options.no_flower else (run_ours, run_flower):
-                    rows.append(run(members, params, lost))
-                    print(line(rows[-1]), flush=True)
+    rows = measure(options)
     ratios(rows)
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
+    if options.json:
+        found = {"system": system, "load": load, "repeat": options.repeat}
+        found["rows"] = [asdict(row) for row in rows]
+        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if options.plot:
+        plot(rows, options.plot)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +55,7 @@ class RoundBook:
     reveals: dict[int, bytes] = field(default_factory=dict)
     shares: dict[int, list[int]] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def t2(self) -> bytes:
         """The round's binding."""
         return self.request.t2(self.setup.t1c)
