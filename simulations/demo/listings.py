@@ -26,8 +26,8 @@ TOP = 10
 COLLUDERS = 1
 
 POLICY = f"""\
-# Five members cannot afford the defaults of a large alliance. Each of them says so here, knowingly:
-# at least four are summed, and of the others {COLLUDERS} may side with the coordinator.
+# Five members cannot afford the cohort of a large alliance. Each of them says so here, knowingly:
+# sums of four are enough, and of the others {COLLUDERS} may side with the coordinator (the default).
 allowed_purposes = ["counterfeit-detection"]
 min_cohort = 4
 max_colluders = {COLLUDERS}

@@ -23,8 +23,8 @@ def tell_listings(outcome: ListingOutcome, seconds: Mapping[str, float]) -> None
     _points([prose.recall_sentence(outcome.figures)])
     _run(outcome.played, seconds)
     _points([
-        f"This alliance of five knowingly assumes that only {COLLUDERS} of the others sides with "
-        "the coordinator, and lets as few as 4 be summed."
+        f"In this alliance of five {COLLUDERS} of the others may side with the coordinator, the "
+        "default; its members knowingly accept sums of 4, one less than a policy's default."
     ])  # fmt: skip
     _heading(f"The ten riskiest fresh listings of {outcome.suspects_of}")
     for place, one in enumerate(outcome.suspects, 1):
