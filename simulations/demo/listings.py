@@ -27,7 +27,7 @@ COLLUDERS = 1
 
 POLICY = f"""\
 # Five members cannot afford the cohort of a large alliance. Each of them says so here, knowingly:
-# sums of four are enough, and of the others {COLLUDERS} may side with the coordinator (the default).
+# sums of four are enough; {COLLUDERS} of the others may side with the coordinator (the default).
 allowed_purposes = ["counterfeit-detection"]
 min_cohort = 4
 max_colluders = {COLLUDERS}
