@@ -76,7 +76,7 @@ class SlotState:
         return cls(
             reader.u32(), reader.u32(), reader.fixed(HASH), reader.u32s(MAX_GROUP),
             reader.fixed(HASH), reader.blob(MAX_ROUND_CONFIG_BYTES), reader.u32(),
-            reader.fixed(HASH), reader.blob(), reader.blob(64), bool(reader.u8()),
+            reader.fixed(HASH), reader.blob(), reader.blob(64), _read_flag(reader),
             _read_answers(reader),
         )  # fmt: skip
 
@@ -186,7 +186,7 @@ class MemberState:
         state.own = bytearray(reader.blob())
         state.seeds, state.shares = _read_table(reader), _read_table(reader)
         state.answers = _read_answers(reader)
-        state.slot = SlotState.read(reader) if reader.u8() else None
+        state.slot = SlotState.read(reader) if _read_flag(reader) else None
         reader.end()
         return state
 
@@ -195,8 +195,17 @@ def _zero(row: bytearray, start: int, stop: int) -> None:
     row[start:stop] = bytes(max(0, min(stop, len(row)) - start))
 
 
+def _read_flag(reader: Reader) -> bool:
+    value = reader.u8()
+    if value > 1:
+        raise MalformedMessage("a flag is neither 0 nor 1")
+    return bool(value)
+
+
 def _read_table(reader: Reader) -> dict[int, bytearray]:
-    return {reader.u32(): bytearray(reader.blob()) for _ in range(reader.u32(MAX_GROUP))}
+    items = [(reader.u32(), bytearray(reader.blob())) for _ in range(reader.u32(MAX_GROUP))]
+    ascending(index for index, _ in items)
+    return dict(items)
 
 
 def _write_answers(writer: Writer, answers: dict[str, tuple[bytes, bytes]]) -> None:
@@ -207,7 +216,10 @@ def _write_answers(writer: Writer, answers: dict[str, tuple[bytes, bytes]]) -> N
 
 
 def _read_answers(reader: Reader) -> dict[str, tuple[bytes, bytes]]:
-    return {
-        reader.text(32): (reader.fixed(HASH), reader.blob(MAX_SECAGG_FIELD_BYTES))
+    items = [
+        (reader.text(32), (reader.fixed(HASH), reader.blob(MAX_SECAGG_FIELD_BYTES)))
         for _ in range(reader.u32(8))
-    }
+    ]
+    if [kind for kind, _ in items] != sorted({kind for kind, _ in items}):
+        raise MalformedMessage("the stored answers are out of order")
+    return dict(items)
