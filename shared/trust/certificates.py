@@ -55,7 +55,7 @@ def load_certificate(pem: bytes) -> x509.Certificate:
         raise CertificateRefused("the certificate is too large")
     try:
         found = x509.load_pem_x509_certificates(pem)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise CertificateRefused("the certificate cannot be read") from error
     if len(found) != 1:
         raise CertificateRefused(f"expected one certificate, found {len(found)}")

@@ -34,7 +34,7 @@ def _proven_key(pem: bytes) -> object:
         request = x509.load_pem_x509_csr(pem)
         valid = request.is_signature_valid
         key = request.public_key()
-    except (ValueError, UnsupportedAlgorithm, InvalidSignature) as error:
+    except (ValueError, UnsupportedAlgorithm, InvalidSignature, x509.InvalidVersion) as error:
         raise RequestRefused("the signing request cannot be read") from error
     if not valid:
         raise RequestRefused("the signing request is not signed by its own key")

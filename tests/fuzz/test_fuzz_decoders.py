@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import random
+import re
 import struct
 import subprocess
 import sys
@@ -70,6 +72,32 @@ def test_a_short_message_cannot_ask_for_much_memory(name: str) -> None:
         for at in range(0, min(len(example), 600) - 3, 3):
             greedy = example[:at] + b"\xff\xff\xff\xff" + example[at + 4 :]
             assert target.peak(greedy) < OVERHEAD * len(greedy) + SLACK
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if targets()[name].encode])
+def test_no_other_byte_anywhere_reads_as_the_same_value(name: str) -> None:
+    """Flags and orders: the target itself compares what was read with its one encoding."""
+    target = targets()[name]
+    for example in target.examples:
+        for at in range(max(0, len(example) - 1500), len(example)):
+            for change in (1, 2, 0x80):
+                target(example[:at] + bytes([example[at] ^ change]) + example[at + 1 :])
+
+
+@pytest.mark.parametrize("name", ["tls-request", "identity-request", "invitation"])
+def test_an_x509_version_that_does_not_exist_is_refused(name: str) -> None:
+    """The library raises an error of its own for it, which is no ValueError."""
+    target = targets()[name]
+    head, body, tail = re.split(
+        r"(?<=-----\n)|(?=-----END)", target.examples[0].decode(), maxsplit=2
+    )
+    der = base64.b64decode(body)
+    old, new = (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x0a")
+    if old not in der:
+        old, new = b"\x02\x01\x00", b"\x02\x01\x0f"
+    changed = base64.encodebytes(der.replace(old, new, 1)).decode()
+    assert target(f"{head}{body}{tail}".encode())
+    assert not target(f"{head}{changed}{tail}".encode())
 
 
 def test_a_defect_in_a_decoder_would_be_noticed() -> None:
