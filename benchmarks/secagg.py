@@ -310,7 +310,7 @@ def plot(rows: list[Row], target: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_yticks(range(len(cases)), labels)
     axes[0].invert_yaxis()
-    axes[1].legend(frameon=False, loc="lower right")
+    axes[1].legend(frameon=False, loc="upper right")
     figure.tight_layout()
     figure.savefig(target, metadata={"Date": None})
 

@@ -14,6 +14,7 @@ import pytest
 
 from shared.encoding import Writer
 from shared.errors import MalformedMessage, StateError, TouchstoneError, VerificationError
+from shared.limits import MAX_GROUP
 from shared.secagg import Coordinator, Member, RunGuard, keys, member_setup, wire
 from shared.secagg.coordinator_setup import attribute
 from shared.secagg.errors import (
@@ -174,6 +175,16 @@ class TestKeys:
         with pytest.raises((ViewMismatch, TermsRefused)) as caught:
             world.nodes[1].member.handle(forge(world, wire.SHARE, encode_blobs(messages)))
         assert caught.value.culprit in (0, None)
+
+    def test_more_keys_than_a_group_has_are_refused_before_any_is_read(self) -> None:
+        world = advertised()
+        good = decode_blobs(wire.verified_body(world.coordinator.share_request()))
+        for count in (MAX_GROUP + 1, 0xFFFFFFFF):
+            body = count.to_bytes(4, "big") + encode_blobs(good * 14)[4:]
+            with pytest.raises(BadMessage) as caught:
+                world.nodes[1].member.handle(forge(world, wire.SHARE, body))
+            assert caught.value.culprit == 0
+            assert "limit" in caught.value.message
 
     def test_keys_of_another_session_are_refused(self) -> None:
         world = advertised()
