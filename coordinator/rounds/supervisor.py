@@ -13,11 +13,11 @@ from coordinator.db import Database, Unit
 from coordinator.db.records import Run, RunState
 from coordinator.fleet.grid import AllianceGrid
 from coordinator.rounds.errors import RunFailed
-from shared.errors import TouchstoneError
+from shared.errors import StorageError, TouchstoneError
 
 POLL_S = 0.25
 RETRY_S = 10.0
-"""Pause before a run is taken up again whose failure could not be written down."""
+"""Pause before a run is taken up again that the disk, full or read-only, did not let go on."""
 
 _log = structlog.get_logger("runs")
 
@@ -32,12 +32,16 @@ class Supervisor:
         directory: the coordinator's state folder.
         database: open, shared with the service.
         grid: the alliance grid.
+        retry_s: pause after the disk refused a write.
     """
 
-    def __init__(self, directory: Path, database: Database, grid: AllianceGrid) -> None:
+    def __init__(
+        self, directory: Path, database: Database, grid: AllianceGrid, *, retry_s: float = RETRY_S
+    ) -> None:
         self._dir = directory
         self._db = database
         self._grid = grid
+        self._retry_s = retry_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="runs", daemon=True)
 
@@ -74,6 +78,10 @@ class Supervisor:
         try:
             stop_with(run.run_id, self._stop)
             app(grid, context)
+        except StorageError as error:
+            # Everything up to the last write is on disk: the run goes on when the disk does.
+            _log.warning("run waits for the disk", run=run.run_id, reason=error.message)
+            self._stop.wait(self._retry_s)
         except RunFailed as error:
             self._fail(run, error.reason, error.message)
         except TouchstoneError as error:
@@ -99,4 +107,4 @@ class Supervisor:
             self._db.write("fail_run", work)
         except TouchstoneError as error:
             _log.warning("run state not written", run=run.run_id, code=error.code)
-            self._stop.wait(RETRY_S)
+            self._stop.wait(self._retry_s)
