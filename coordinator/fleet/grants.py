@@ -2,7 +2,7 @@
 
 A grant is held from the moment it is given until the reply has been consumed, not merely received.
 The coordinator's memory is therefore bounded by the number of grants, whatever the number of
-members (SECAGG, Round: ``max_uploads``).
+members (docs: the secure sum).
 """
 
 from __future__ import annotations

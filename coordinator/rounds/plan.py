@@ -122,7 +122,7 @@ def secure_sum_terms(settings: RunSettings, n: int) -> SecureSumTerms:
             f"when {m} of them may collude with the coordinator",
             hint="invite more members, or lower --max-colluders knowingly",
         )
-    # SECAGG, What is summed: n * (2**b - 1) must fit a lane of 21 bits.
+    # docs, the secure sum, What is summed: n * (2**b - 1) must fit a lane of 21 bits.
     return SecureSumTerms(threshold, n_min, m, value_bits=16 if n <= 32 else 15)
 
 

@@ -51,7 +51,7 @@ class Timing:
     hello_s: float = 15.0
     """From opening the stream to its first frame."""
     stall_s: float = 60.0
-    """A transfer without progress for so long gives its place to the next (SECAGG, Time-outs)."""
+    """A transfer without progress for so long gives its place to the next."""
     admit_s: float = 2.0
     """Between two looks at whether a connected member is still admitted."""
     backoff_first_s: float = 0.25
