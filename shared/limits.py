@@ -104,3 +104,7 @@ that send or take one byte now and then would hold every place for ever."""
 
 MAX_QUEUED_FRAMES = 1024
 """Control frames waiting for a peer that does not read; an honest one never has ten."""
+
+MAX_SESSIONS_AUDITED = 16_384
+"""Session numbers an audit tries for a certificate: a run of eleven days that sets up a session
+every minute. More would let a forged signature keep an auditor busy."""

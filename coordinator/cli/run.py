@@ -1,8 +1,9 @@
-"""`run start|watch|list|show|abort`."""
+"""`run start|watch|list|show|audit|abort`."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from coordinator.audit.run_audit import audit_run
 from coordinator.cli.options import StateDir, opened
 from coordinator.db import Database
 from coordinator.db.records import Refusal, Round, Run, RunState
@@ -140,6 +142,15 @@ def show(run: RunId, state_dir: StateDir, as_json: bool = JsonFlag) -> None:
         "refusals": [_refusal_data(item) for item in refusals],
     }
     emit(data, as_json=as_json, text=lambda: _print_run(found, rounds, refusals))
+
+
+@runs.command("audit")
+def audit(run: RunId, state_dir: StateDir, as_json: bool = JsonFlag) -> None:
+    """Recompute what a finished run published; exit code 7 if anything does not hold."""
+    with opened(state_dir) as db:
+        found = db.read("find_run", lambda unit: unit.runs.resolve(run))
+        report = audit_run(state_dir, db, found)
+    emit(asdict(report), as_json=as_json, text="\n".join(report.lines()))
 
 
 @runs.command("watch")

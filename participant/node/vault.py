@@ -119,10 +119,33 @@ class Vault:
         return _read(self._dir / f"upload-{run_id.hex()}.bin")
 
     def end(self, run_id: bytes) -> None:
-        """Wipe the secrets of a run that is over; its guard stays."""
+        """Wipe the secrets of a run that is over; its guard and what was agreed to stay."""
         wipe_file(self._dir / f"session-{run_id.hex()}.bin")
-        for kind in ("upload", "manifest"):
-            (self._dir / f"{kind}-{run_id.hex()}.bin").unlink(missing_ok=True)
+        (self._dir / f"upload-{run_id.hex()}.bin").unlink(missing_ok=True)
+        manifest = self._dir / f"manifest-{run_id.hex()}.bin"
+        if manifest.exists():
+            manifest.replace(self._dir / f"agreed-{run_id.hex()}.bin")
+            fsync_dir(self._dir)
+
+
+def agreed_manifest(folder: Path, run_id: bytes) -> bytes | None:
+    """Return the signed manifest of a run that has ended here, or None; needs no lock."""
+    return _read(folder / f"agreed-{run_id.hex()}.bin")
+
+
+def runs_open(folder: Path) -> set[bytes]:
+    """Return the ids of the runs that have not ended here; needs no lock."""
+    return _ids(folder, "manifest")
+
+
+def runs_answered(folder: Path) -> set[bytes]:
+    """Return the ids of all runs this member ever agreed to that left a trace here."""
+    return _ids(folder, "manifest") | _ids(folder, "agreed") | _ids(folder, "witness")
+
+
+def _ids(folder: Path, kind: str) -> set[bytes]:
+    names = (path.stem.removeprefix(f"{kind}-") for path in folder.glob(f"{kind}-*.bin"))
+    return {bytes.fromhex(name) for name in names}
 
 
 def _read(path: Path) -> bytes | None:

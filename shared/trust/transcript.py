@@ -33,9 +33,21 @@ _MAX_RECORD_BYTES = 1024 * 1024
 
 
 class TranscriptError(VerificationError):
-    """A transcript does not hold together, is not the signed one, or contradicts a witness."""
+    """A transcript does not hold together, or is not the one that was signed or cited."""
 
     code = "transcript"
+
+
+class WitnessContradicted(TranscriptError):
+    """A round was published otherwise than this member was told, or not at all."""
+
+    code = "witness_contradicted"
+
+
+class AnotherModel(TranscriptError):
+    """A model is not the one that a run's transcript ends in."""
+
+    code = "transcript_model"
 
 
 @dataclass(frozen=True)
@@ -116,11 +128,11 @@ class Transcript:
         """Hold what a member was told against what was published.
 
         Raises:
-            TranscriptError: the round is missing, or differs in any point.
+            WitnessContradicted: the round is missing, or differs in any point.
         """
         records = [r for r in self.records if r.round == witness.round]
         if not records:
-            raise TranscriptError(
+            raise WitnessContradicted(
                 f"round {witness.round} is missing, though this member answered in it",
                 hint="the coordinator published another story than it told; tell your peers",
             )
@@ -128,7 +140,7 @@ class Transcript:
         record = records[0]
         sent = dict(record.vectors).get(witness.index)
         if (record.slot, record.t2, record.bitmap()) != told or sent != witness.vector_sha256:
-            raise TranscriptError(
+            raise WitnessContradicted(
                 f"round {witness.round} was published differently from what this member was told",
                 hint="the coordinator published another story than it told; tell your peers",
             )
@@ -140,12 +152,12 @@ class Transcript:
             vector: float32[P].
 
         Raises:
-            TranscriptError: it is another model, or there was no round at all.
+            AnotherModel: it is another model, or there was no round at all.
         """
         if not self.records:
-            raise TranscriptError("a transcript without rounds leads to no model")
+            raise AnotherModel("a transcript without rounds leads to no model")
         if self.records[-1].next_model_sha256 != model_sha256(vector):
-            raise TranscriptError("the released model is not the one the last round ended with")
+            raise AnotherModel("the released model is not the one the last round ended with")
 
     def check_witnesses(self, witnesses: Iterable[Witness]) -> None:
         """Check every witness; see :meth:`check_witness`."""

@@ -1,0 +1,170 @@
+"""A member's audit of a run that is over: what was published, against what it agreed to and saw.
+
+The release is taken from this machine if it is there, the transcript from the coordinator: one
+that tells another story today than it told when the release was deployed is found out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from participant.deployment.active import verify_release
+from participant.deployment.fetch import TRANSCRIPT_NAME, installed_path
+from participant.deployment.overview import installed
+from participant.node.config import NodeConfig
+from participant.node.registry_client import ChannelFactory, registry
+from participant.node.vault import agreed_manifest, runs_answered, runs_open
+from participant.node.witnesses import WitnessFile
+from shared.errors import BadInput, NotFound, StateError, StorageError, VerificationError
+from shared.model.bundle import FILE_NAME, UnverifiedBundle, VerifiedBundle
+from shared.model.bundle_manifest import BundleManifest
+from shared.trust.audit import (
+    AuditReport,
+    check_release_cites,
+    check_rounds,
+    verify_past_manifest,
+)
+from shared.trust.manifest import VerifiedManifest
+from shared.trust.transcript import Transcript, UnverifiedTranscript, Witness
+
+_HEX = frozenset("0123456789abcdef")
+_LISTED = 200
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the coordinator says of a run, not verified: its release, if any, and its transcript."""
+
+    bundle: bytes | None
+    transcript: bytes
+
+
+def audit_run(state_dir: Path, run_id: bytes, factory: ChannelFactory | None) -> AuditReport:
+    """Recompute and verify what was published of a finished run.
+
+    Args:
+        state_dir: the member's state folder.
+        run_id: 16 bytes.
+        factory: opens a channel to the coordinator; None forbids the network.
+
+    Raises:
+        NotFound: neither side knows the run, or without network nothing of it is here.
+        StateError: the run has not ended, or this folder has joined no alliance.
+        VerificationError: something does not hold; the class says what.
+        NetworkError: the coordinator cannot be reached.
+    """
+    folder = state_dir / "secsum"
+    key = bytes.fromhex(NodeConfig.load(state_dir).alliance.coordinator_public_key)
+    signed = agreed_manifest(folder, run_id)
+    agreed = None if signed is None else verify_past_manifest(signed, key)
+    published = collect(state_dir, run_id, factory)
+    bundle = None if published.bundle is None else verify_release(state_dir, published.bundle)
+    if bundle is None and run_id in runs_open(folder):
+        raise StateError("the run has not ended here", hint="`up` is told when it has")
+    transcript = UnverifiedTranscript(published.transcript).verify(
+        key, run_id=run_id, manifest_hash=_manifest_hash(agreed, bundle)
+    )
+    if bundle is not None:
+        check_release_cites(bundle.manifest, transcript)
+        transcript.check_model(bundle.vector)
+    witnesses = _due(WitnessFile(folder, run_id).read(), transcript, released=bundle is not None)
+    transcript.check_witnesses(witnesses)
+    return AuditReport.of(
+        transcript,
+        None if bundle is None else bundle.manifest.release_id.hex(),
+        certificates=None if agreed is None else check_rounds(transcript, agreed),
+        witnesses=len(witnesses),
+    )
+
+
+def resolve_run(state_dir: Path, text: str) -> bytes:
+    """Return the id of the run that ``text`` means.
+
+    Args:
+        state_dir: the member's state folder.
+        text: 32 hex digits, or the first digits of exactly one run this member answered in.
+
+    Raises:
+        BadInput: it is not hex.
+        NotFound: no run here, or more than one, begins with it.
+    """
+    prefix = text.lower()
+    if not prefix or not set(prefix) <= _HEX or len(prefix) > 32:
+        raise BadInput(f"{text[:40]!r} is not a run id", hint="give its 32 digits or the first few")
+    if len(prefix) == 32:
+        return bytes.fromhex(prefix)
+    known = runs_answered(state_dir / "secsum")
+    found = [run_id for run_id in known if run_id.hex().startswith(prefix)]
+    if len(found) != 1:
+        many = "more than one run" if found else "no run"
+        raise NotFound(
+            f"there is {many} on this machine whose id begins with {prefix!r}",
+            hint="give all 32 digits",
+        )
+    return found[0]
+
+
+def collect(state_dir: Path, run_id: bytes, factory: ChannelFactory | None) -> Published:
+    """Gather what was published of a run, from this machine and the coordinator; verify nothing.
+
+    Raises:
+        NotFound: there is nothing.
+        StorageError: a file of the release cannot be read.
+        NetworkError: the coordinator cannot be reached.
+    """
+    folder = _installed_of(state_dir, run_id)
+    here = None if folder is None else _read(folder / FILE_NAME)
+    if factory is None:
+        if folder is None:
+            raise NotFound(
+                f"no release of run {run_id.hex()} is on this machine",
+                hint="run the command without --offline",
+            )
+        return Published(here, _read(folder / TRANSCRIPT_NAME))
+    with registry(factory) as client:
+        if here is None:
+            lines = [line for line in client.releases(_LISTED) if line.run_id == run_id.hex()]
+            here = client.bundle(bytes.fromhex(lines[0].release_id)) if lines else None
+        return Published(here, client.transcript(run_id))
+
+
+def _installed_of(state_dir: Path, run_id: bytes) -> Path | None:
+    """Return the folder of the run's release if it is on this machine."""
+    for name in installed(state_dir):
+        folder = installed_path(state_dir, bytes.fromhex(name))
+        try:
+            manifest = UnverifiedBundle.read(folder).manifest_bytes
+            if BundleManifest.decode(manifest).run_id == run_id:
+                return folder
+        except (VerificationError, NotFound):
+            continue  # a damaged release of some run: `model list` shows it
+    return None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StorageError(f"cannot read {path.name}", detail=str(error)) from error
+
+
+def _manifest_hash(agreed: VerifiedManifest | None, bundle: VerifiedBundle | None) -> bytes:
+    if agreed is not None:
+        return agreed.hash
+    if bundle is None:
+        raise NotFound(
+            "this member has not agreed to the run and nothing was released: nothing to audit"
+        )
+    return bundle.manifest.run_manifest_hash
+
+
+def _due(witnesses: list[Witness], transcript: Transcript, *, released: bool) -> list[Witness]:
+    """Leave out what a run that released nothing had open when it was ended.
+
+    It is ended in the middle of a round, and only a round that is over is published.
+    """
+    if released:
+        return witnesses
+    last = transcript.records[-1].round if transcript.records else 0
+    return [witness for witness in witnesses if witness.round <= last]
