@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from coordinator.audit.kept_vectors import check_kept
 from coordinator.db import Database
 from coordinator.db.records import Run
 from coordinator.enrolment.files import load_signing_key
@@ -11,6 +12,7 @@ from coordinator.registry.check import check_release
 from coordinator.registry.models import unreadable
 from coordinator.registry.service import RUNS, Registry
 from coordinator.rounds.journal import Journal
+from coordinator.rounds.plan import RunSettings
 from shared.errors import StateError
 from shared.model.layout import ModelSpec
 from shared.trust.audit import (
@@ -62,7 +64,14 @@ def audit_run(directory: Path, database: Database, run: Run) -> AuditReport:
     _check_journal(directory / RUNS / run.run_id, run, transcript, verified)
     if run.release_id is not None:
         _check_release(database, directory, run.release_id, public, transcript)
-    return AuditReport.of(transcript, run.release_id, certificates=certificates)
+    kept = RunSettings.model_validate(run.params).keep_masked
+    journal = Journal(directory / RUNS / run.run_id)
+    return AuditReport.of(
+        transcript,
+        run.release_id,
+        certificates=certificates,
+        vectors=check_kept(journal, transcript, verified) if kept else None,
+    )
 
 
 def _check_release(

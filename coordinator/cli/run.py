@@ -67,6 +67,9 @@ def start(
     ] = 60,
     unmask_s: Annotated[int, typer.Option(help="Seconds an unmask step may take.")] = 60,
     expires_hours: Annotated[int, typer.Option(help="Lifetime of the manifest.")] = 72,
+    keep_masked: Annotated[
+        bool, typer.Option("--keep-masked", help="Keep masked vectors, for `run audit`.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the settings.")] = False,
     as_json: bool = JsonFlag,
 ) -> None:

@@ -8,7 +8,9 @@ Files of ``runs/<run_id>/``, each replaced atomically:
 - ``session.bin``: the set-up of the open session (its messages, nothing secret of a member);
 - ``round.bin``: slots used; slot and T2 of the open round, then its bitmap and every answer;
 - ``sum.bin``: the accumulator of the open round, written before the bitmap is;
-- ``transcript/NNNNN.bin``: one record for every released round.
+- ``transcript/NNNNN.bin``: one record for every released round;
+- ``masked/NNNNN/MMMMM.{u64,header}``: where the run keeps them, each survivor's masked vector (raw
+  little-endian uint64) and what it signed about it; of summed rounds, and of one that is open.
 """
 
 from __future__ import annotations
@@ -134,6 +136,30 @@ class Journal:
         """Return the open round's state and accumulator, or None."""
         state = self._read("round.bin")
         return None if state is None else (state, self._read("sum.bin") or b"")
+
+    def forget_masked(self, number: int) -> None:
+        """Remove what is kept of a round's vectors: it is tried anew, or was burnt."""
+        shutil.rmtree(self.folder / "masked" / f"{number:05}", ignore_errors=True)
+
+    def keep_masked(
+        self, number: int, index: int, header: bytes, vector: NDArray[np.uint64]
+    ) -> None:
+        """Keep a member's masked vector, uint64[words], and its signed header for the audit."""
+        folder = self.folder / "masked" / f"{number:05}"
+        for path in (folder.parent, folder):
+            path.mkdir(mode=0o700, exist_ok=True)
+        data = np.ascontiguousarray(vector, dtype="<u8").tobytes()
+        write_atomic(folder / f"{index:05}.u64", data, mode=0o600)
+        write_atomic(folder / f"{index:05}.header", header, mode=0o600)
+
+    def masked(self, number: int, index: int) -> tuple[bytes, bytes]:
+        """Return a kept signed header and the masked vector's bytes.
+
+        Raises:
+            FileNotFoundError: they were not kept.
+        """
+        stem = self.folder / "masked" / f"{number:05}" / f"{index:05}"
+        return stem.with_suffix(".header").read_bytes(), stem.with_suffix(".u64").read_bytes()
 
     def finish_round(self, number: int, model: NDArray[np.float32], record: bytes) -> None:
         """Persist a summed round: transcript record, next model, then the checkpoint."""

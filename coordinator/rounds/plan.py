@@ -51,6 +51,7 @@ class RunSettings(BaseModel):
         away_s: seconds a round waits when everyone still missing is disconnected.
         unmask_s: seconds a step of the unmasking may take.
         expires_hours: lifetime of the run's manifest.
+        keep_masked: keep every summed masked vector and its signed header for the audit.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -76,6 +77,7 @@ class RunSettings(BaseModel):
     away_s: int = Field(60, ge=1, le=86400)
     unmask_s: int = Field(60, ge=1, le=3600)
     expires_hours: int = Field(72, ge=1, le=24 * 90)
+    keep_masked: bool = False
 
     def model_spec(self) -> ModelSpec:
         """Return the shape of the model to be trained."""

@@ -41,6 +41,7 @@ class RoundExchange:
         book: what the operator sees.
         manifest: the run's.
         session: the open session.
+        keep_masked: whether the journal keeps the masked vectors.
 
     Attributes:
         sessionless: members that turned out to need a new session.
@@ -55,12 +56,15 @@ class RoundExchange:
         book: RunBook,
         manifest: RunManifest,
         session: Session,
+        *,
+        keep_masked: bool = False,
     ) -> None:
         self._courier = courier
         self._journal = journal
         self._book = book
         self._manifest = manifest
         self._session = session
+        self._keep_masked = keep_masked
         self.sessionless: set[int] = set()
         self.culprits: set[int] = set()
         self._final: set[int] = set()
@@ -86,6 +90,7 @@ class RoundExchange:
             round_layout(self._manifest, number).words,
         )
         self._journal.save_round(core.dump_round())
+        self._journal.forget_masked(number)
         up = self._collect_masked(attempt, request, chosen, model)
         try:
             survivors = core.close_masked()
@@ -126,6 +131,9 @@ class RoundExchange:
                 received += vector.nbytes + len(reply.answer.payload)
             except TouchstoneError as error:
                 self._lost(index, "masked", error.code)
+                continue
+            if self._keep_masked:
+                self._journal.keep_masked(attempt.round, index, reply.answer.payload, vector)
         return received
 
     def unmask(self, survivors: Iterable[int]) -> RoundSum:

@@ -109,7 +109,14 @@ class RunDriver:
 
     def _exchange(self, session: Session) -> RoundExchange:
         run = self._run
-        return RoundExchange(run.courier, run.journal, run.book, run.manifest, session)
+        return RoundExchange(
+            run.courier,
+            run.journal,
+            run.book,
+            run.manifest,
+            session,
+            keep_masked=run.settings.keep_masked,
+        )
 
     def _finish(
         self, session: Session, attempt: Attempt, result: RoundSum, exchange: RoundExchange
@@ -141,6 +148,7 @@ class RunDriver:
         run = self._run
         record = burnt_record(facts, session.core.terms.session_id, attempt, run.model())
         run.journal.burn_round(attempt.round, record.encode())
+        run.journal.forget_masked(attempt.round)
         run.book.close_attempt(attempt, "burnt")
         self._sessions.exclude(exchange.culprits)
         self._sessions.drop()

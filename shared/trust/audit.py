@@ -53,6 +53,8 @@ class AuditReport:
         burnt: rounds released to the coordinator but never summed.
         certificates: rounds whose survivor certificate was verified; None without the manifest.
         witnesses: rounds held against what this member was told; None at the coordinator.
+        vectors: kept masked vectors whose digest and signature were recomputed; None where the
+            run kept none, and at a member.
     """
 
     run_id: str
@@ -62,6 +64,7 @@ class AuditReport:
     burnt: int
     certificates: int | None
     witnesses: int | None = None
+    vectors: int | None = None
 
     @classmethod
     def of(
@@ -71,6 +74,7 @@ class AuditReport:
         *,
         certificates: int | None,
         witnesses: int | None = None,
+        vectors: int | None = None,
     ) -> AuditReport:
         """Return the report on a transcript that held."""
         summed = transcript.rounds_summed()
@@ -82,6 +86,7 @@ class AuditReport:
             burnt=len(transcript.records) - summed,
             certificates=certificates,
             witnesses=witnesses,
+            vectors=vectors,
         )
 
     def lines(self) -> list[str]:
@@ -94,6 +99,8 @@ class AuditReport:
         shown.append(f"certificates  {counted}")
         if self.witnesses is not None:
             shown.append(f"witnesses     {self.witnesses} rounds as this member was told")
+        if self.vectors is not None:
+            shown.append(f"vectors       {self.vectors} kept, each as its member signed it")
         return [*shown, f"release       {self.release_id or 'none'}"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -105,20 +106,37 @@ def play(fed: Federation) -> Scene:
         and message.metadata.dst_node_id == LOST
         and message.metadata.group_id == "2"
     )
-    run = fed.drive(fed.start(SETTINGS.model_copy(update={"rounds": 2, "mask_s": 3})))
+    run = fed.drive(
+        fed.start(SETTINGS.model_copy(update={"rounds": 2, "mask_s": 3, "keep_masked": True}))
+    )
     assert (run.state, run.reason) == (RunState.COMPLETED, "")
     assert run.release_id is not None
-    scene = Scene(fed.alliance.coordinator_dir.parent, fed.alliance, run.run_id, run.release_id)
-    with serving(fed.alliance, fed.database):
-        release_id = bytes.fromhex(run.release_id)
+    await_end(fed, run.run_id)
+    return Scene(fed.alliance.coordinator_dir.parent, fed.alliance, run.run_id, run.release_id)
+
+
+def await_end(fed: Federation, run_id: str) -> None:
+    """Wait until every member was told that the run is over; nobody waits for them otherwise."""
+    kept = [folder / "secsum" for folder in fed.alliance.member_dirs.values()]
+    deadline = time.monotonic() + 20
+    while not all((folder / f"agreed-{run_id}.bin").exists() for folder in kept):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def install(scene: Scene) -> None:
+    database = scene.alliance.database()
+    with serving(scene.alliance, database):
+        release_id = bytes.fromhex(scene.release_id)
         fetch_release(scene.member, release_id, channel_factory(scene.member), min_sequence=1)
-    return scene
+    database.close()
 
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     with federation(tmp_path_factory.mktemp("run")) as fed:
         scene = play(fed)
+    install(scene)  # with the nodes gone: each would have fetched the release for itself
     assert [record.survivors for record in scene.transcript().records] == [
         (1, 2, 3, 4, 5),
         (1, 2, 3, 4),
@@ -170,13 +188,14 @@ def found(scene: Scene, **more: object) -> dict[str, object]:
         "burnt": 0,
         "certificates": 1,
         "witnesses": None,
+        "vectors": None,
         **more,
     }
 
 
 def test_an_honest_run_holds_at_the_coordinator(scene, command):
-    assert command("coordinator") == (0, found(scene))
-    assert command("coordinator", run_id=scene.run_id[:8]) == (0, found(scene))
+    assert command("coordinator") == (0, found(scene, vectors=5 + 4))
+    assert command("coordinator", run_id=scene.run_id[:8]) == (0, found(scene, vectors=9))
 
 
 def test_an_honest_run_holds_at_a_member_with_and_without_network(scene, command, database):
@@ -297,6 +316,33 @@ def test_a_record_left_out_or_altered_in_the_journal(scene, command):
         assert "00002.bin" in error["message"]
 
 
+def test_the_vectors_of_a_round_are_kept_of_its_survivors_alone(scene):
+    kept = [path.name for path in (journal(scene) / "masked" / "00002").iterdir()]
+    ends = ("u64", "header")
+    assert sorted(kept) == sorted(f"0000{index}.{end}" for index in (1, 2, 3, 4) for end in ends)
+
+
+def swap_headers(scene: Scene) -> None:
+    kept = journal(scene) / "masked"
+    shutil.copy(kept / "00001" / "00003.header", kept / "00002" / "00003.header")
+
+
+TAMPERED = {
+    "vector": lambda scene: flip(journal(scene) / "masked" / "00002" / "00003.u64", 0),
+    "signature": lambda scene: flip(journal(scene) / "masked" / "00002" / "00003.header", -1),
+    "another_round": swap_headers,
+    "gone": lambda scene: (journal(scene) / "masked" / "00002" / "00003.u64").unlink(),
+}
+
+
+@pytest.mark.parametrize("tamper", TAMPERED.values(), ids=TAMPERED)
+def test_a_kept_vector_that_is_not_what_its_member_signed(scene, command, tamper):
+    tamper(scene)
+    status, error = command("coordinator")
+    assert (status, error["code"]) == (7, "kept_vector")
+    assert "member 3's vector of round 2" in error["message"]
+
+
 def test_another_model_in_the_journal(scene, command):
     flip(journal(scene) / "model-00002.f32", 0)
     status, error = command("coordinator")
@@ -358,7 +404,9 @@ def test_a_run_that_released_nothing_is_audited_as_far_as_it_went(tmp_path):
         run = fed.drive(run_id)
         assert (run.state, run.release_id) == (RunState.ABORTED, None)
         report = coordinator_audit(fed.alliance.coordinator_dir, fed.database, run)
-        assert (report.release_id, report.burnt) == (None, 0)
+        assert (report.release_id, report.burnt, report.vectors) == (None, 0, None)
+        assert not (fed.folder(run_id) / "masked").exists()
+        await_end(fed, run_id)
         folder = fed.alliance.dir_of("member-1")
         with serving(fed.alliance, fed.database):
             seen = member_audit(folder, bytes.fromhex(run_id), channel_factory(folder))
