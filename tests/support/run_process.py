@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ app = typer.Typer()
 DIR = typer.Option(..., "--dir")
 DIE = typer.Option("", "--die")
 STEP = typer.Option(0.0, "--step")
+GATE = typer.Option(None, "--gate")
 ROUND = 2
 """The round in which processes die."""
 
@@ -65,6 +67,12 @@ def after(owner: Any, name: str, hook: Callable[..., None]) -> None:
     setattr(owner, name, wrapped)
 
 
+def pass_gate(gate: Path) -> None:
+    """Wait until the test has made ``gate``."""
+    while not gate.exists():
+        time.sleep(0.05)
+
+
 def in_round(journal: Journal) -> bool:
     return journal.checkpoint().round == ROUND - 1
 
@@ -90,10 +98,17 @@ def serve(folder: Path = DIR, point: str = DIE) -> None:
 
 
 @app.command()
-def up(folder: Path = DIR, point: str = DIE, step: float = STEP) -> None:
+def up(folder: Path = DIR, point: str = DIE, step: float = STEP, gate: Path | None = GATE) -> None:
     def now(run: MemberRun) -> bool:
         return bool(run._guard.last_released_round == ROUND - 1)
 
+    if gate is not None:
+        # The round after the death lasts until the test has seen what it waits for.
+        before(
+            MemberRun,
+            "_vector",
+            lambda run, *_: run._guard.last_released_round == ROUND and pass_gate(gate),
+        )
     if point == "training":
         before(MemberRun, "_vector", lambda run, *_: now(run) and die(folder))
     if point == "masked":
