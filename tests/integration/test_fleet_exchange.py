@@ -53,7 +53,7 @@ def test_a_node_works_on_one_instruction_at_a_time_in_order(fleet: Fleet) -> Non
 
     fleet.node(1, handler)
     notes = [str(n) for n in range(8)]
-    replies = fleet.grid.send_and_receive([instruct(fleet, 1, note=n) for n in notes], timeout=10)
+    replies = fleet.grid.send_and_receive([instruct(fleet, 1, note=n) for n in notes], timeout=60)
     assert seen == notes
     assert not any(r.has_error() for r in replies)
 
@@ -72,7 +72,7 @@ def test_a_failing_application_is_an_error_reply_without_content(
         raise failure
 
     node = fleet.node(1, handler)
-    (reply,) = fleet.grid.send_and_receive([instruct(fleet, 1)], timeout=10)
+    (reply,) = fleet.grid.send_and_receive([instruct(fleet, 1)], timeout=60)
     assert reply.error.code == ERROR_HANDLER
     assert reply.error.reason.startswith(reason)
     assert "watches" not in reply.error.reason
@@ -81,7 +81,7 @@ def test_a_failing_application_is_an_error_reply_without_content(
 
 def test_an_application_that_returns_no_reply_is_an_error_reply(fleet: Fleet) -> None:
     fleet.node(1, lambda _message: None)  # type: ignore[arg-type, return-value]
-    (reply,) = fleet.grid.send_and_receive([instruct(fleet, 1)], timeout=10)
+    (reply,) = fleet.grid.send_and_receive([instruct(fleet, 1)], timeout=60)
     assert reply.error.code == ERROR_HANDLER
 
 
@@ -89,7 +89,7 @@ def test_a_member_that_is_away_gets_its_message_when_it_comes(fleet: Fleet) -> N
     keys = fleet.grid.push_messages([instruct(fleet, 2, note="later")])
     assert fleet.grid.pull_messages(keys, 0.1) == []
     fleet.node(2)
-    (reply,) = fleet.grid.pull_messages(keys, 10)
+    (reply,) = fleet.grid.pull_messages(keys, 60)
     assert reply.content["note"]["note"] == "later"
 
 
@@ -98,8 +98,8 @@ def test_a_newer_stream_of_a_member_replaces_the_older(fleet: Fleet) -> None:
     fleet.wait_connected(1)
     second = fleet.node(1)
     with pytest.raises(IdentityInUse):
-        first.future.result(10)
-    (reply,) = fleet.grid.send_and_receive([instruct(fleet, 1)], timeout=10)
+        first.future.result(60)
+    (reply,) = fleet.grid.send_and_receive([instruct(fleet, 1)], timeout=60)
     assert reply.has_content()
     assert not second.future.done()
 
@@ -109,7 +109,7 @@ def test_revocation_closes_a_live_stream_and_ends_the_node(fleet: Fleet) -> None
     fleet.wait_connected(3)
     fleet.doorman.revoked.add(3)
     with pytest.raises(MemberRevoked):
-        node.future.result(10)
+        node.future.result(60)
     fleet.wait_connected()
 
 
@@ -127,18 +127,18 @@ def test_a_withdrawn_instruction_is_not_worked_on(fleet: Fleet) -> None:
     def handler(message: Message) -> Message:
         seen.append(message.content["note"]["note"])
         started.set()
-        go_on.wait(10)
+        go_on.wait(60)
         return echo(message)
 
     fleet.node(1, handler)
     first, second, third = fleet.grid.push_messages(
         [instruct(fleet, 1, note=n) for n in ("first", "second", "third")]
     )
-    assert started.wait(10)
+    assert started.wait(60)
     fleet.grid.withdraw_messages([second])
     time.sleep(0.2)
     go_on.set()
-    fleet.grid.pull_messages([third], 10)
+    fleet.grid.pull_messages([third], 60)
     assert seen == ["first", "third"]
     assert fleet.grid.pull_messages([second]) == []
     assert len(fleet.grid.pull_messages([first])) == 1

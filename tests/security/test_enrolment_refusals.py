@@ -94,7 +94,7 @@ class TestTheMembersPort:
             grpc.insecure_channel(alliance.authority) as channel,
             pytest.raises(grpc.RpcError),
         ):
-            channel.unary_unary("/touchstone.test.Gate/Whoami")(b"", timeout=5)
+            channel.unary_unary("/touchstone.test.Gate/Whoami")(b"", timeout=60)
 
     def test_a_member_of_another_alliance_finds_a_foreign_coordinator(
         self, alliance: Alliance, other: Alliance

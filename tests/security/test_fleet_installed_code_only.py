@@ -204,4 +204,4 @@ def test_a_stranger_is_refused_and_does_not_try_for_ever(fleet: Fleet) -> None:
     fleet.doorman.known.clear()
     node = fleet.node(1)
     with pytest.raises(AuthError):
-        node.future.result(10)
+        node.future.result(60)

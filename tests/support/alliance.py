@@ -178,5 +178,5 @@ def whoami(member_dir: Path, authority: str) -> str:
 def whoami_with(credentials: grpc.ChannelCredentials, authority: str) -> str:
     """Ask the gate who the holder of ``credentials`` is."""
     with grpc.secure_channel(authority, credentials) as channel, reraised("ask the gate"):
-        answer: bytes = channel.unary_unary(WHOAMI)(b"", timeout=10)
+        answer: bytes = channel.unary_unary(WHOAMI)(b"", timeout=60)
     return answer.decode()

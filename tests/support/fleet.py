@@ -44,7 +44,7 @@ ClientFunction = Callable[[Message, Context], Message]
 
 FAST = Timing(
     keepalive_s=0.5,
-    silence_s=2.5,
+    silence_s=4.0,
     hello_s=10.0,
     stall_s=2.0,
     admit_s=0.1,
@@ -216,7 +216,7 @@ class Fleet:
     def stop(self, node: Node) -> None:
         """End a node the polite way."""
         self.loop.call_soon_threadsafe(node.connection.stop)
-        node.future.result(10)
+        node.future.result(60)
 
     def wait_connected(self, *indices: int) -> None:
         """Wait until exactly these members are connected."""
@@ -375,7 +375,7 @@ async def _drain() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def wait_until(true: Callable[[], object], timeout: float = 10.0) -> None:
+def wait_until(true: Callable[[], object], timeout: float = 60.0) -> None:
     """Return as soon as ``true()`` holds; fail after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while not true():

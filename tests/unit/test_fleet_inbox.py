@@ -109,7 +109,7 @@ def test_a_worker_says_when_it_could_not_stop_in_time() -> None:
     worker = Worker(slow, lambda _key: True, lambda key, _outcome: done.append(key))
     worker.submit("first", encoded("first"))
     worker.submit("second", encoded("second"))
-    assert started.wait(5)
+    assert started.wait(60)
     assert not worker.stop(0.05)
     go_on.set()
     assert worker.stop(5)
