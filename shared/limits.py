@@ -11,6 +11,14 @@ MAX_GROUP = 64
 MAX_MODEL_VALUES = 64_000_000
 """float32 values in one model: 256 MB, above every model this feature space can carry."""
 
+MIN_GROUP = 40
+"""Members in a group when there are several: in smaller ones a tenth of the alliance, colluding,
+would too often be a third of some group (docs: the secure sum, Groups)."""
+
+MAX_DRAWINGS = 8
+"""Times members of one roster let their groups be drawn: a coordinator that does not like the
+outcome gets no more throws than these."""
+
 CHUNK_BYTES = 512 * 1024
 """Payload of one frame: well under gRPC's 4 MiB limit, large enough to keep the pipe full."""
 
@@ -58,6 +66,13 @@ MAX_ENROLMENT_MESSAGE_BYTES = 64 * 1024
 
 ENROLMENT_CALLS_PER_MINUTE = 60
 """From one address: a whole alliance behind one gateway may join, a flood of parsing may not."""
+
+RENEWALS_PER_MINUTE = 6
+"""From one member: an honest one renews every year or two, and repeats a lost reply at most."""
+
+MAX_OPEN_RENEWALS = 8
+"""Certificates of one member that were issued and not used yet. The last few must all stay good:
+a reply may be lost, and requests may overtake each other."""
 
 MAX_TRACKED_ADDRESSES = 4096
 """Addresses the rate limit remembers: bounds its memory when a flood has many sources."""

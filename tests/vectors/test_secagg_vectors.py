@@ -23,6 +23,7 @@ from shared.secagg import Coordinator, Member, RunGuard, keys
 from shared.secagg import stream as stream_module
 from shared.secagg.shamir import PRIME, deal, decode_element, interpolate, lagrange_at_zero
 from shared.secagg.stream import apply_masks, keystream
+from shared.trust.grouping import Drawing, commitment
 from tests.support.secagg import identity, limits_for
 
 HERE = Path(__file__).parent / "secagg"
@@ -237,3 +238,15 @@ def test_a_recorded_round_replays_byte_for_byte(case: dict[str, Any]) -> None:
     assert [f"{int(word):016x}" for word in result.vector] == case["sum"]
     plain = sum(np.array([int(w, 16) for w in words]) for words in case["plain"].values())
     assert [int(word) for word in result.vector] == [int(word) for word in plain]
+
+
+def test_groups_follow_from_the_nonces() -> None:
+    case = load("groups.json")
+    roster, indices = bytes.fromhex(case["roster_hash"]), sorted(map(int, case["nonces"]))
+    nonces = tuple(bytes.fromhex(case["nonces"][str(index)]) for index in indices)
+    drawing = Drawing(case["number"], case["count"], nonces)
+    for index, nonce in zip(indices, nonces, strict=True):
+        expected = bytes.fromhex(case["commitments"][str(index)])
+        assert commitment(roster, drawing.number, index, nonce) == expected
+    assert drawing.list_digest(roster, indices).hex() == case["list_digest"]
+    assert [list(group) for group in drawing.groups(roster, indices)] == case["groups"]

@@ -135,6 +135,36 @@ def keys() -> dict[str, Any]:
     }
 
 
+def grouping() -> dict[str, Any]:
+    """Derive the drawing of groups by hand: commitments, the list's digest, the groups."""
+    root = b"touchstone/group-drawing/v1/"
+
+    def digest(label: bytes, *parts: bytes) -> bytes:
+        return hashlib.sha256(blob(root + label) + b"".join(map(blob, parts))).digest()
+
+    def u32s(*values: int) -> bytes:
+        return b"".join(value.to_bytes(4, "big") for value in values)
+
+    roster, number, count = hashlib.sha256(b"roster").digest(), 2, 3
+    nonces = {i: hashlib.sha256(b"nonce %d" % i).digest() for i in (1, 2, 3, 5, 8, 13, 21, 34)}
+    commitments = {i: digest(b"commitment", roster, u32s(number, i), n) for i, n in nonces.items()}
+    listed = blob(root + b"reveal") + roster + u32s(number, count, len(nonces))
+    listed += b"".join(u32s(i) + value for i, value in commitments.items())
+    seed = blob(root + b"seed") + roster + u32s(number, count)
+    seed += b"".join(u32s(i) + nonce for i, nonce in nonces.items())
+    order = blob(DOMAIN + b"group-order") + digest(b"order", seed)
+    ranked = sorted(nonces, key=lambda i: hashlib.sha256(order + u32s(i)).digest())
+    return {
+        "roster_hash": roster.hex(),
+        "number": number,
+        "count": count,
+        "nonces": {str(i): nonce.hex() for i, nonce in nonces.items()},
+        "commitments": {str(i): value.hex() for i, value in commitments.items()},
+        "list_digest": digest(b"list", listed).hex(),
+        "groups": [sorted(ranked[place::count]) for place in range(count)],
+    }
+
+
 def rounds() -> dict[str, Any]:
     from tests.support.secagg import MODEL, World, losing, make_terms
 
@@ -184,4 +214,5 @@ def write(name: str, value: dict[str, Any]) -> None:
 if __name__ == "__main__":
     write("shamir.json", shamir())
     write("keys.json", keys())
+    write("groups.json", grouping())
     write("round.json", rounds())
