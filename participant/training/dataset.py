@@ -22,6 +22,7 @@ from shared.model.features.history import History
 from shared.model.layout import ModelSpec
 
 Part = Literal["train", "calibration", "holdout"]
+Table = Literal["listings", "shops"]
 
 HORIZONS_DAYS = (1, 14, 56)
 """Ages at which a training listing is looked at. Fresh listings have few complaints and old ones
@@ -53,7 +54,7 @@ class TrainingSet:
     @classmethod
     def from_records(
         cls,
-        kind: Literal["listings", "shops"],
+        kind: Table,
         frame: pl.DataFrame,
         *,
         spec: ModelSpec,
@@ -73,41 +74,28 @@ class TrainingSet:
             verdicts: canonical verdicts on the listings.
             policy: shares of the split.
         """
-        if kind == "shops":
-            return cls._from_shops(frame, spec, as_of, policy)
         complaints = empty_frame("complaints") if complaints is None else complaints
         verdicts = empty_frame("verdicts") if verdicts is None else verdicts
-        labels = derive_labels(frame, complaints, verdicts, as_of)
-        known = frame.join(labels, on="listing_id", how="inner", maintain_order="left")
+        known = known_records(kind, frame, complaints, verdicts, as_of)
         features = build_features(
             known,
-            "listings",
+            kind,
             hash_bits=spec.hash_bits,
-            as_of=looked_at(known, as_of),
-            history=History(frame, complaints),
+            as_of=judged_at(kind, known, as_of),
+            history=History(frame, complaints) if kind == "listings" else None,
+            record_only=spec.linear,
         )
-        groups = known.select(pl.coalesce("seller_id", "listing_id")).to_series()
         return cls.from_features(
             spec,
             features,
             known["label"].to_numpy(),
             confidence=known["confidence"].to_numpy(),
-            groups=groups.to_list(),
-            times=_seconds(known["created_at"]),
+            groups=groups_of(kind, known),
+            # A cut at a quantile of time moves with every record; under differential privacy one
+            # record must not decide where another belongs, so the compact model's are split by
+            # seller alone.
+            times=None if spec.linear else times_of(kind, known),
             policy=policy,
-        )
-
-    @classmethod
-    def _from_shops(
-        cls, frame: pl.DataFrame, spec: ModelSpec, as_of: datetime, policy: SplitPolicy | None
-    ) -> TrainingSet:
-        known = frame.filter(pl.col("label").is_not_null())
-        moments = known["updated_at"].fill_null(as_of)
-        features = build_features(known, "shops", hash_bits=spec.hash_bits, as_of=moments)
-        # A shop's age is the strongest honest signal, so judging only the youngest would judge
-        # another population: shops are split by host alone.
-        return cls.from_features(
-            spec, features, known["label"].to_numpy(), groups=known["host"].to_list(), policy=policy
         )
 
     @classmethod
@@ -165,19 +153,57 @@ class TrainingSet:
         return touched_part(self.matrix[self.split.train])
 
 
-def looked_at(listings: pl.DataFrame, as_of: datetime) -> pl.Series:
-    """Return the moment at which each training listing is judged, never after ``as_of``.
+def known_records(
+    kind: Table,
+    frame: pl.DataFrame,
+    complaints: pl.DataFrame,
+    verdicts: pl.DataFrame,
+    as_of: datetime,
+) -> pl.DataFrame:
+    """Return the labelled records of ``frame`` with the columns of a label, in its order.
 
-    That is one of :data:`HORIZONS_DAYS` after it appeared, chosen by a hash of its id; a listing
-    without a time is judged at ``as_of``.
+    A shop carries its own label, certain and of no known time; a listing gets what
+    :func:`~shared.domain.labels.derive_labels` says was known at ``as_of``.
     """
-    choices = len(HORIZONS_DAYS)
-    days = [HORIZONS_DAYS[int(position(name) * choices)] for name in listings["listing_id"]]
-    moment = pl.lit(as_of, dtype=TIME)
-    later = pl.col("created_at") + pl.duration(days=pl.lit(pl.Series("days", days, dtype=pl.Int64)))
-    return listings.select(pl.min_horizontal(later, moment)).to_series()
+    if kind == "listings":
+        labels = derive_labels(frame, complaints, verdicts, as_of)
+        return frame.join(labels, on="listing_id", how="inner", maintain_order="left")
+    fraud = pl.when(pl.col("label") == 1)
+    return frame.filter(pl.col("label").is_not_null()).with_columns(
+        pl.lit(1.0, dtype=pl.Float32).alias("confidence"),
+        fraud.then(pl.lit("counterfeit")).otherwise(pl.lit("authentic")).alias("class"),
+        pl.lit(None, dtype=TIME).alias("labelled_at"),
+    )
 
 
-def _seconds(times: pl.Series) -> NDArray[np.int64]:
-    found: NDArray[np.int64] = times.dt.epoch("s").fill_null(int(NO_TIME)).to_numpy()
+def groups_of(kind: Table, known: pl.DataFrame) -> list[str]:
+    """Return what must not stand on both sides of the split: a listing's seller, a shop's host."""
+    names = pl.col("host") if kind == "shops" else pl.coalesce("seller_id", "listing_id")
+    return known.select(names).to_series().to_list()
+
+
+def times_of(kind: Table, known: pl.DataFrame) -> NDArray[np.int64]:
+    """Return int64[n] seconds since 1970 by which records are split, -1 if unknown.
+
+    A shop's age is the strongest honest signal, so judging only the youngest would judge another
+    population: shops are split by host alone.
+    """
+    if kind == "shops":
+        return np.full(known.height, NO_TIME, dtype=np.int64)
+    found: NDArray[np.int64] = known["created_at"].dt.epoch("s").fill_null(int(NO_TIME)).to_numpy()
     return found.astype(np.int64)
+
+
+def judged_at(kind: Table, known: pl.DataFrame, as_of: datetime) -> pl.Series:
+    """Return the moment at which each training record is judged, never after ``as_of``.
+
+    For a listing that is one of :data:`HORIZONS_DAYS` after it appeared, chosen by a hash of its
+    id, or ``as_of`` if it has no time. For a shop it is when it was last looked at.
+    """
+    moment = pl.lit(as_of, dtype=TIME)
+    if kind == "shops":
+        return known.select(pl.min_horizontal("updated_at", moment)).to_series()
+    choices = len(HORIZONS_DAYS)
+    days = [HORIZONS_DAYS[int(position(name) * choices)] for name in known["listing_id"]]
+    later = pl.col("created_at") + pl.duration(days=pl.lit(pl.Series("days", days, dtype=pl.Int64)))
+    return known.select(pl.min_horizontal(later, moment)).to_series()

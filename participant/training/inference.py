@@ -22,6 +22,8 @@ LOGIT_LIMIT = 30.0
 def bags(spec: ModelSpec, vector: F32, matrix: csr_matrix) -> tuple[F32, F32]:
     """Return the wide logits, float32[n], and the summed embeddings, float32[n, E]."""
     parts = spec.slices
+    if spec.linear:
+        return matrix @ vector[parts.wide], np.zeros((matrix.shape[0], 0), dtype=np.float32)
     embedding = vector[parts.embedding].reshape(spec.rows, spec.embed_dim)
     return matrix @ vector[parts.wide], matrix @ embedding
 

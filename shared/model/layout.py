@@ -6,7 +6,8 @@ The order of the vector is fixed for ever by :data:`KIND`::
     wide [R] | embedding [R, E] | w1 [E, H] | b1 [H] | w2 [H] | bias [1]      (all row-major)
 
 with R = 2**hash_bits rows, E = embed_dim, H = hidden. The logit of a record with token ids i
-and weights x is ``sum x*wide[i] + relu((sum x*embedding[i]) @ w1 + b1) @ w2 + bias``.
+and weights x is ``sum x*wide[i] + relu((sum x*embedding[i]) @ w1 + b1) @ w2 + bias``. The linear
+model (:data:`LINEAR`) is the same vector with E = H = 0: ``wide [R] | bias [1]``.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from numpy.typing import NDArray
 
 from shared.encoding import Reader, Writer, digest
 from shared.errors import VerificationError
-from shared.model.features.space import space_fields
+from shared.model.features.space import record_fields, space_fields
 
 KIND = "hashed-mlp-v1"
+LINEAR = "hashed-linear-v1"
+"""Of runs with record-level differential privacy: small, and its gradients are easy to bound."""
+
 DOMAIN = "touchstone/model-spec/v1"
 EMBEDDING_STD = 0.05
 
@@ -55,8 +59,8 @@ class ModelSpec:
     Attributes:
         kind: the architecture's name.
         hash_bits: log2 of the number of rows of the hashed space (16 for small alliances, 18).
-        embed_dim: width of a token's embedding.
-        hidden: width of the hidden layer.
+        embed_dim: width of a token's embedding; 0 in a linear model.
+        hidden: width of the hidden layer; 0 in a linear model.
 
     Raises:
         UnknownModel: the kind is unknown or a size is out of range.
@@ -69,15 +73,28 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run before anything is allocated for it."""
-        if self.kind != KIND:
+        if self.kind not in (KIND, LINEAR):
             raise UnknownModel(
                 f"the model kind {self.kind!r} is unknown",
                 hint="a newer version of this program may know it",
             )
         if not MIN_HASH_BITS <= self.hash_bits <= MAX_HASH_BITS:
             raise UnknownModel(f"hash_bits must be {MIN_HASH_BITS} to {MAX_HASH_BITS}")
-        if not (1 <= self.embed_dim <= MAX_WIDTH and 1 <= self.hidden <= MAX_WIDTH):
+        if self.linear:
+            if self.embed_dim or self.hidden:
+                raise UnknownModel("a linear model has neither embedding nor hidden layer")
+        elif not (1 <= self.embed_dim <= MAX_WIDTH and 1 <= self.hidden <= MAX_WIDTH):
             raise UnknownModel(f"embed_dim and hidden must be 1 to {MAX_WIDTH}")
+
+    @classmethod
+    def compact(cls, hash_bits: int = 12) -> ModelSpec:
+        """Return the linear model of private runs."""
+        return cls(LINEAR, hash_bits, 0, 0)
+
+    @property
+    def linear(self) -> bool:
+        """Whether this is the linear model, whose features come from one record alone."""
+        return self.kind == LINEAR
 
     @property
     def rows(self) -> int:
@@ -160,5 +177,6 @@ def init_vector(spec: ModelSpec, seed: int) -> NDArray[np.float32]:
 
 def feature_space_hash(spec: ModelSpec) -> bytes:
     """Return the 32-byte identity of the hashed space: key, version, fields, grid and size."""
-    parts = [text.encode() for text in (*space_fields(), f"bits={spec.hash_bits}")]
+    local = record_fields() if spec.linear else ()
+    parts = [text.encode() for text in (*space_fields(), *local, f"bits={spec.hash_bits}")]
     return digest("touchstone/feature-space/v1", *parts)

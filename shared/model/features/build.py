@@ -49,6 +49,7 @@ def build_features(
     hash_bits: int,
     as_of: datetime | pl.Series,
     history: History | None = None,
+    record_only: bool = False,
     trace: bool = False,
 ) -> FeatureBatch:
     """Return the tokens of canonical records.
@@ -60,12 +61,15 @@ def build_features(
         as_of: the moment, or one moment a row, at which each record is judged; ages are counted
             to it and complaints after it do not exist.
         history: past listings and complaints; without it nobody has complained.
+        record_only: leave out what other records have a part in (``BEYOND_THE_RECORD``).
         trace: keep where each token came from, for explanations; at most one chunk of rows.
 
     Raises:
         BadInput: a column is missing, or signals are not JSON objects.
     """
     moments = _moments(frame, as_of)
+    history = history or History.empty()
+    history = history.of_single_records() if record_only else history
     if trace:
         return _chunk(frame, kind, hash_bits, moments, history, keep_texts=True)
     parts = [
@@ -104,7 +108,7 @@ def _chunk(
     kind: RecordKind,
     bits: int,
     moments: pl.Series,
-    history: History | None,
+    history: History,
     *,
     keep_texts: bool,
 ) -> FeatureBatch:
@@ -161,7 +165,7 @@ def _listing_pieces(
     frame: pl.DataFrame,
     bits: int,
     moments: pl.Series,
-    history: History | None,
+    history: History,
     texts: dict[str, Codes],
 ) -> list[Piece]:
     rows = _every_row(frame)
@@ -199,7 +203,7 @@ def _derived_pieces(
     rows: NDArray[np.int32],
     bits: int,
     moments: pl.Series,
-    history: History | None,
+    history: History,
 ) -> list[Piece]:
     list_price = _floats(frame["list_price"])
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -208,7 +212,7 @@ def _derived_pieces(
     numbers = {
         "seller_age_days": _days(frame["seller_created_at"], moments),
         "image_count": _floats(frame["image_hashes"].list.len()),
-        **(history or History.empty()).counts(frame, moments),
+        **history.counts(frame, moments),
     }
     for name, values in numbers.items():
         pieces += number_pieces(name, rows, log_grid(values), bits)
@@ -219,7 +223,7 @@ def _shop_pieces(
     frame: pl.DataFrame,
     bits: int,
     moments: pl.Series,
-    history: History | None,  # noqa: ARG001 - nobody complains about a shop as a record yet
+    history: History,  # noqa: ARG001 - nobody complains about a shop as a record yet
     texts: dict[str, Codes],
 ) -> list[Piece]:
     rows = _every_row(frame)

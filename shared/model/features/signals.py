@@ -12,7 +12,12 @@ from shared.model.features.batch import Piece
 from shared.model.features.values import category_piece, constant_piece, log_grid, number_pieces
 
 
-def _parse(column: list[str | None]) -> list[dict[str, Any]]:
+def parse_signals(column: list[str | None]) -> list[dict[str, Any]]:
+    """Return the signals of each row; none for null.
+
+    Raises:
+        BadInput: a row is not a JSON object.
+    """
     # One call for the whole column: json's C parser is far faster than one call a row.
     try:
         rows: list[dict[str, Any]] = json.loads(
@@ -36,7 +41,7 @@ def signal_pieces(column: list[str | None], bits: int) -> list[Piece]:
     Raises:
         BadInput: a row is not a JSON object.
     """
-    rows = _parse(column)
+    rows = parse_signals(column)
     pieces: list[Piece] = []
     for name in sorted(set().union(*rows)):
         pieces += _one_signal(name, rows, bits)

@@ -36,6 +36,11 @@ LISTING_DERIVED = (
 )
 SHOP_DERIVED = ("shop_age_days",)
 
+BEYOND_THE_RECORD = ("seller_complaints", "seller_fake_rate")
+"""Features of a listing that other listings of its seller have a part in. Differential privacy
+bounds what one record changes, so a model trained under it does without them: one listing or
+complaint would change the features of all its seller's listings."""
+
 CHAR_NGRAMS = (3, 5)
 """Shortest and longest character n-gram, in code points."""
 
@@ -70,3 +75,8 @@ def space_fields() -> tuple[str, ...]:
         f"grid={GRID_UNIT!r}/{GRID_STEP!r}/{GRID_LIMIT}",
         f"ratio={RATIO_STEP!r}/{RATIO_LIMIT!r}",
     )
+
+
+def record_fields() -> tuple[str, ...]:
+    """Return what a space has in addition whose features come from one record alone."""
+    return (f"without={','.join(BEYOND_THE_RECORD)}",)
