@@ -23,7 +23,8 @@ from coordinator.cli.main import app as coordinator_app
 from participant.cli.main import app as participant_app
 from participant.deployment.acceptance import Reason
 from participant.deployment.texts import explain
-from shared.errors import Exit, PolicyRefused, TouchstoneError, all_error_classes
+from participant.node.reasons import REASONS, told_to_coordinator
+from shared.errors import Exit, TouchstoneError, all_error_classes
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs" / "reference"
@@ -162,14 +163,14 @@ def _scan(package: str, name: str) -> Iterator[tuple[str, str]]:
         yield from _calls(path, name)
 
 
-def _refusals() -> list[tuple[str, str]]:
-    found: dict[str, list[str]] = {}
-    for code, text in _calls(ROOT / "participant" / "node" / "policy.py", "_refuse"):
-        found.setdefault(code, []).append(text)
-    for cls in _own_errors():
-        if issubclass(cls, PolicyRefused) and "reason" in vars(cls):
-            found.setdefault(vars(cls)["reason"], []).append(first_line(cls))
-    return [(f"`{code}`", "; or ".join(texts)) for code, texts in found.items()]
+def _refusals() -> list[tuple[str, str, str, str]]:
+    own = {vars(c)["reason"] for c in _own_errors() if "reason" in vars(c)}
+    if not own <= REASONS.keys():
+        raise ValueError(f"reasons that the list of reasons lacks: {own - REASONS.keys()}")
+    return [
+        (f"`{code}`", why.text, why.remedy, f"`{told_to_coordinator(code)}`")
+        for code, why in REASONS.items()
+    ]
 
 
 def reason_codes() -> str:
@@ -182,9 +183,11 @@ def reason_codes() -> str:
     return page(
         "Reason codes",
         "## Why a member refuses a run",
-        "The coordinator sees the code, never the figures behind it. The first rule that says no\n"
-        "is the one that is told. See [configuration](configuration.md#policytoml).",
-        table(("code", "meaning"), _refusals()),
+        "The first rule that says no is the reason; `run explain` shows them all. The coordinator\n"
+        "is told the code in the last column, never a figure; why some are told coarsely is in\n"
+        "the [threat model](../explanation/threat-model.md#what-a-refusal-tells). The rules:\n"
+        "[configuration](configuration.md#policytoml).",
+        table(("code", "meaning", "what can be done here", "the coordinator is told"), _refusals()),
         "## Why a run ended without a release",
         "Shown by `run show`. Besides these, an [error's code](errors.md) when an error ended the\n"
         "run from outside, and `internal` for a bug.",

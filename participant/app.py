@@ -20,6 +20,7 @@ from shared.errors import ConfigError
 from shared.fleet.exchange import (
     ADVERTISE,
     CONFIRM,
+    CONSENT,
     ENDED,
     MASKED,
     RELEASE,
@@ -32,6 +33,7 @@ from shared.fleet.exchange import (
 Step = Callable[[NodeRuntime, Instruction], Answer]
 
 STEPS: dict[str, Step] = {
+    CONSENT: NodeRuntime.consent,
     ADVERTISE: NodeRuntime.advertise,
     SHARE: NodeRuntime.step,
     CONFIRM: NodeRuntime.step,

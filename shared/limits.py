@@ -34,6 +34,13 @@ MAX_UPLOADS = 4
 MAX_NAME = 120
 """Characters in a name that people choose."""
 
+MAX_REASON = 500
+"""Characters in a reason that a person gives for a decision."""
+
+MAX_ASKED_RUNS = 256
+"""Runs a node remembers having been asked to join: years of runs, and a bound on what a
+coordinator that signs manifests without end can make a member keep."""
+
 MAX_CSR_BYTES = 8192
 """One certificate signing request."""
 
@@ -105,7 +112,7 @@ MAX_SEND_ATTEMPTS = 3
 """Times a message that arrives damaged is sent again; TLS makes even the first one a surprise."""
 
 MAX_DOWNLOADS = 8
-"""Large messages being sent at once: bounds how many encoded models the coordinator holds."""
+"""Messages being sent at once: bounds what gRPC buffers of them, whatever the members."""
 
 MAX_CONFIG_BYTES = 256 * 1024
 """One TOML file that a person wrote."""

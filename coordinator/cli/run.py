@@ -21,6 +21,7 @@ from coordinator.rounds.plan import RunSettings
 from shared.clock import rfc3339
 from shared.console import JsonFlag, emit, err, out, say
 from shared.errors import BadInput
+from shared.fleet.refusals import NOT_YET
 
 runs = typer.Typer(help="Start, watch and inspect training runs.", no_args_is_help=True)
 POLL_S = 0.25
@@ -273,4 +274,5 @@ def _print_run(run: Run, rounds: list[Round], refusals: list[Refusal]) -> None:
         )
     out.print(table)
     for refusal in refusals:
-        out.print(f"member {refusal.member_index} refused: {refusal.reason_code}")
+        verb = "waits" if refusal.reason_code in NOT_YET else "refused"
+        out.print(f"member {refusal.member_index} {verb}: {refusal.reason_code}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
@@ -158,8 +158,16 @@ class RoundRepo:
         self._session.merge(RefusalRow(**asdict(refusal)))
         self._session.flush()
 
+    def agreed(self, run_id: str, members: Sequence[int]) -> None:
+        """Take back the refusals of members that have agreed since."""
+        for index in members:
+            row = self._session.get(RefusalRow, (run_id, index))
+            if row is not None:
+                self._session.delete(row)
+        self._session.flush()
+
     def refusals(self, run_id: str) -> list[Refusal]:
-        """Return the refusals of a run, by member index."""
+        """Return the refusals of a run that stand, by member index."""
         query = (
             select(RefusalRow)
             .where(RefusalRow.run_id == run_id)

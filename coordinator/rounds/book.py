@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,14 +51,27 @@ class RunBook:
         self._db.write("advance_run", work)
 
     def refused(self, index: int, reason_code: str) -> None:
-        """Note that a member's policy said no."""
+        """Note that a member said no; saying the same again is not noted."""
 
         def work(unit: Any) -> None:
+            told = {item.member_index: item.reason_code for item in unit.rounds.refusals(self._id)}
+            if told.get(index) == reason_code:
+                return
             unit.rounds.refuse(Refusal(self._id, index, reason_code, self._now))
             body = {"run_id": self._id, "member": index, "reason_code": reason_code}
             unit.audit.append("run.refused", body)
 
         self._db.write("note_refusal", work)
+
+    def opened(self, ordinal: int, members: Sequence[int]) -> None:
+        """Note that a session was set up; its members' earlier refusals no longer stand."""
+
+        def work(unit: Any) -> None:
+            unit.rounds.agreed(self._id, members)
+            body = {"run_id": self._id, "ordinal": ordinal, "members": list(members)}
+            unit.audit.append("session.opened", body)
+
+        self._db.write("open_session", work)
 
     def event(self, kind: str, **body: Any) -> None:
         """Add an audit event about this run."""

@@ -7,6 +7,7 @@ import secrets
 from coordinator.rounds.context import RunContext
 from coordinator.rounds.errors import RunFailed, TooFewNow
 from coordinator.rounds.setup import Refusals, Session, SessionSetup
+from coordinator.rounds.waiting import ask_waiting
 from shared.secagg import Coordinator, SetupOutcome
 from shared.secagg.errors import TooFew
 from shared.trust.session import session_terms
@@ -36,6 +37,7 @@ class SessionKeeper:
         pause = 1.0
         while True:
             self._run.check_stop()
+            self._ask_waiting(number)
             if self._session is None or self._waiting(number) or not self._session.core.slots_left:
                 self._renew(number)
             if self._session is not None and self._session.core.slots_left:
@@ -46,7 +48,7 @@ class SessionKeeper:
     def _renew(self, number: int) -> None:
         """Try to set up a session; without enough members around, the former one stays open."""
         self._await_members()
-        asked = self._askable()
+        asked = self._askable() - self._refusals.waiting
         if len(asked) < self._run.manifest.secure_sum.n_min:
             return
         try:
@@ -61,7 +63,7 @@ class SessionKeeper:
         terms = session_terms(run.verified, secrets.token_bytes(16), ordinal)
         core = Coordinator.begin(terms=terms, signing_key=run.key)
         self.drop()  # members that answer close the former session for good
-        self._refusals.by_policy.clear()
+        self._refusals.forget_final()
         setup = SessionSetup(
             run.courier, run.book, run.signed_manifest, run.manifest.timeouts.setup_s
         )
@@ -73,7 +75,7 @@ class SessionKeeper:
         run.journal.save_session(core.dump_setup())
         self._session = session
         self._be_patient(number, frozenset(asked) - session.confirmed)
-        run.book.event("session.opened", ordinal=ordinal, members=sorted(session.confirmed))
+        run.book.opened(ordinal, sorted(session.confirmed))
 
     def _exclude(self, outcome: SetupOutcome) -> None:
         self._refusals.excluded |= set(outcome.excluded)
@@ -82,7 +84,7 @@ class SessionKeeper:
             raise TooFewNow("members complained about each other's boxes")
 
     def _check_refusals(self) -> None:
-        refused = set(self._refusals.by_policy)
+        refused = self._refusals.final
         possible = len(self._run.listed() - refused - self._refusals.excluded)
         needed = self._run.manifest.secure_sum.n_min
         if possible < needed:
@@ -93,6 +95,23 @@ class SessionKeeper:
             )
 
     # -- who is there -----------------------------------------------------------------------
+
+    def _ask_waiting(self, number: int) -> None:
+        """Ask members that could not say yes so far; whoever agrees is let in, others wait on.
+
+        Asking costs one short exchange with them alone, not a session.
+        """
+        due = self._askable() & self._refusals.waiting
+        if self._session is not None:
+            due = frozenset(i for i in due if self._retry_round.get(i, 0) <= number)
+        if not due or not self._run.courier.sees_absence:
+            return
+        agreed, silent = ask_waiting(self._run, due, self._refusals)
+        for index in agreed:
+            self._retry_round.pop(index, None)
+            self._patience.pop(index, None)
+        self._be_patient(number, silent)
+        self._check_refusals()
 
     def _askable(self) -> frozenset[int]:
         here = self._run.courier.reachable()

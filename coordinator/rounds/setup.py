@@ -9,6 +9,7 @@ from coordinator.rounds.book import RunBook
 from coordinator.rounds.courier import Courier, Reply
 from shared.errors import TouchstoneError
 from shared.fleet.exchange import ADVERTISE, CONFIRM, OK, REFUSED, SHARE, Instruction
+from shared.fleet.refusals import NOT_YET
 from shared.secagg import Coordinator, SetupOutcome, peek
 
 Accept = Callable[[int, bytes], None]
@@ -31,10 +32,30 @@ class Session:
 
 @dataclass
 class Refusals:
-    """Who said no to a run, and who must stay out of the next session."""
+    """Who said no to a run, and who must stay out of the next session.
+
+    Attributes:
+        by_policy: reason code by member index; taken back when the member agrees.
+        excluded: members that cheated or could not be set up with.
+    """
 
     by_policy: dict[int, str] = field(default_factory=dict)
     excluded: set[int] = field(default_factory=set)
+
+    @property
+    def waiting(self) -> frozenset[int]:
+        """Members that said no for now: they are asked again before every round."""
+        return frozenset(index for index, code in self.by_policy.items() if code in NOT_YET)
+
+    @property
+    def final(self) -> frozenset[int]:
+        """Members that said no for a reason that time alone does not lift."""
+        return frozenset(self.by_policy) - self.waiting
+
+    def forget_final(self) -> None:
+        """Let everyone be asked anew but those that are asked before every round anyway."""
+        for index in self.final:
+            del self.by_policy[index]
 
 
 class SessionSetup:

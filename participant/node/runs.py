@@ -53,6 +53,7 @@ class MemberRun:
         roster_size: members of the alliance, for the policy's default colluder bound.
 
     Attributes:
+        verified: as given.
         learner: as given; another session of the run goes on with the same records.
     """
 
@@ -66,7 +67,7 @@ class MemberRun:
         roster_size: int,
     ) -> None:
         self._own = own
-        self._verified = verified
+        self.verified = verified
         self._policy = policy
         self.learner = learner
         self._id = verified.manifest.run_id
@@ -100,7 +101,7 @@ class MemberRun:
             member = Member.begin(
                 index=self._own.index,
                 signing_key=self._own.key,
-                terms=session_terms(self._verified, session_id, ordinal),
+                terms=session_terms(self.verified, session_id, ordinal),
                 limits=self._limits,
                 guard=self._guard,
             )
@@ -144,7 +145,7 @@ class MemberRun:
         return upload
 
     def _check_round(self, opened: OpenRound) -> None:
-        manifest = self._verified.manifest
+        manifest = self.verified.manifest
         if not 1 <= opened.round <= manifest.rounds:
             raise VerificationError("the round is outside the run's manifest")
         if opened.config != round_config(manifest, opened.round):
@@ -153,7 +154,7 @@ class MemberRun:
             raise VerificationError("the round's vector is not laid out as the manifest says")
 
     def _vector(self, opened: OpenRound, model: NDArray[np.float32]) -> NDArray[np.uint64]:
-        manifest = self._verified.manifest
+        manifest = self.verified.manifest
         evaluates = manifest.evaluates_in(opened.round)
         if evaluates:  # charged when masked: what was masked may be summed
             epsilon = manifest.evaluation.epsilon_milli / 1000
@@ -164,7 +165,7 @@ class MemberRun:
             seed=secrets.randbits(63),
             threads=self._policy.threads,
         )
-        session = session_terms(self._verified, bytes(16), 1)
+        session = session_terms(self.verified, bytes(16), 1)
         return build_vector(
             delta,
             manifest.training.weight(self.learner.facts().rows),

@@ -7,18 +7,23 @@ from the state folder, which holds everything that must outlive one.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import structlog
 
 from participant.deployment.service import deploy_release
+from participant.node.approvals import Approvals
 from participant.node.config import NodeConfig
+from participant.node.consent import Said, check_round, consent
+from participant.node.facts import facts_for
 from participant.node.keystore import identity_key
-from participant.node.learner import Learner, StoreLearner
+from participant.node.learner import DataFacts, Learner, StoreLearner
 from participant.node.peers import Peers
-from participant.node.policy import Facts, Policy, consent, load_policy
+from participant.node.policy import POLICY_FILE, Policy, load_policy, policy_digest
+from participant.node.reasons import REASONS, told_to_coordinator
 from participant.node.registry_client import channel_factory
 from participant.node.runs import MemberRun, NoSession, Own
 from participant.node.vault import Vault
@@ -26,10 +31,10 @@ from participant.node.witnesses import WitnessFile
 from participant.store import Store
 from participant.store.registers import Decision
 from shared.clock import Clock, SystemClock
-from shared.domain.vocabulary import SCHEMA_VERSION
 from shared.errors import MalformedMessage, PolicyRefused, TouchstoneError, VerificationError
 from shared.fleet.exchange import FAILED, REFUSED, Answer, Instruction
-from shared.model.layout import ModelSpec, feature_space_hash
+from shared.fleet.refusals import APPROVAL_PENDING, NOT_YET
+from shared.model.layout import ModelSpec
 from shared.secagg import peek
 from shared.trust.manifest import RunManifest, VerifiedManifest, verify_manifest
 
@@ -67,7 +72,11 @@ class NodeRuntime:
             self._store,
             state_dir / "secsum",
         )
+        key = bytes.fromhex(self._config.alliance.coordinator_public_key)
+        self._approvals = Approvals(state_dir, key)
         self._runs: dict[bytes, MemberRun] = {}
+        # What the data was like when a run was told "not yet": asking again must cost little.
+        self._waiting: dict[bytes, DataFacts] = {}
         self._lock = threading.Lock()
         self._wipe_expired()
 
@@ -82,28 +91,30 @@ class NodeRuntime:
             with self._lock:
                 return step(instruction)
         except PolicyRefused as error:
-            return Answer(REFUSED, code=error.reason, text=error.message)
+            return _told(error)
         except TouchstoneError as error:
             _log.warning("step failed", code=error.code, reason=error.message)
             return Answer(FAILED, code=error.code, text=error.message)
 
     # -- steps ------------------------------------------------------------------------------
 
+    def consent(self, instruction: Instruction) -> Answer:
+        """Say whether this member would agree to a run by now; nothing is joined."""
+        verified = self._verify(instruction.manifest)
+        with self._noted(verified):
+            self._agree(verified, instruction.manifest)
+        return Answer()
+
     def advertise(self, instruction: Instruction) -> Answer:
         """Check the manifest against the policy; agree with protocol keys, or refuse."""
         self._wipe_expired()
         verified = self._verify(instruction.manifest)
-        run_id = verified.manifest.run_id
         head = peek(instruction.payload)
-        if head.run_id != run_id:
+        if head.run_id != verified.manifest.run_id:
             raise MalformedMessage("the request is of another run than the manifest")
-        try:
+        with self._noted(verified):
             run = self._agree(verified, instruction.manifest)
             payload = run.advertise(instruction.payload, head.session_id, head.ordinal)
-        except PolicyRefused as error:
-            self._note(verified.manifest, "refused", error.reason)
-            raise
-        self._note(verified.manifest, "accepted", "")
         return Answer(payload=payload)
 
     def step(self, instruction: Instruction) -> Answer:
@@ -116,6 +127,9 @@ class NodeRuntime:
         if instruction.model is None:
             raise MalformedMessage("a round needs a model")
         run = self._run(peek(instruction.payload).run_id)
+        with self._noted(run.verified):
+            said = self._approvals.said(run.verified)
+            check_round(self._policy(), run.verified.manifest, said, self._clock.now())
         upload = run.masked(instruction.payload, instruction.model)
         return Answer(payload=upload.header, vector=upload.vector)
 
@@ -142,30 +156,32 @@ class NodeRuntime:
         return verified
 
     def _agree(self, verified: VerifiedManifest, signed: bytes) -> MemberRun:
-        manifest = verified.manifest
-        peers, policy = Peers(self._dir), load_policy(self._dir / "policy.toml")
-        roster = peers.roster()
+        manifest, policy = verified.manifest, self._policy()
+        self._approvals.keep(verified, signed, self._clock.now())
+        said = self._approvals.said(verified)
+        waiting = self._waiting.get(manifest.run_id)
+        if waiting is not None:
+            self._consent(policy, manifest, waiting, said)
         spec = ModelSpec.decode(manifest.model_spec)
         agreed = self._runs.get(manifest.run_id)
         learner = agreed.learner if agreed else self._make_learner(self._store, manifest.kind, spec)
-        known = learner.facts()
-        consent(
-            policy,
-            manifest,
-            Facts(
-                index=self._own.index,
-                roster=roster,
-                pinned=peers.pinned_indices(),
-                rows=known.rows,
-                smallest_class=known.smallest_class,
-                epsilon_spent=self._epsilon_elsewhere(manifest.run_id),
-                feature_space=feature_space_hash(spec),
-                schema_version=SCHEMA_VERSION,
-                now=self._clock.now(),
-            ),
-        )
+        self._consent(policy, manifest, learner.facts(), said)
         self._vault.save_manifest(manifest.run_id, signed)
-        return self._keep(verified, policy, peers, learner)
+        return self._keep(verified, policy, Peers(self._dir), learner)
+
+    def _consent(self, policy: Policy, manifest: RunManifest, known: DataFacts, said: Said) -> None:
+        """Ask every rule; remember what the data is like while the run has to wait."""
+        facts = facts_for(self._dir, self._store, manifest, known, said=said, now=self._clock.now())
+        self._waiting.pop(manifest.run_id, None)
+        try:
+            consent(policy, manifest, facts)
+        except PolicyRefused as error:
+            if error.reason in NOT_YET:
+                self._waiting[manifest.run_id] = known
+            raise
+
+    def _policy(self) -> Policy:
+        return load_policy(self._dir / POLICY_FILE)
 
     def _keep(
         self, verified: VerifiedManifest, policy: Policy, peers: Peers, learner: Learner
@@ -186,11 +202,10 @@ class NodeRuntime:
         verified = self._verify(signed)
         spec = ModelSpec.decode(verified.manifest.model_spec)
         learner = self._make_learner(self._store, verified.manifest.kind, spec)
-        return self._keep(
-            verified, load_policy(self._dir / "policy.toml"), Peers(self._dir), learner
-        )
+        return self._keep(verified, self._policy(), Peers(self._dir), learner)
 
     def _wipe(self, run_id: bytes) -> None:
+        self._waiting.pop(run_id, None)
         run = self._runs.pop(run_id, None)
         if run is not None:
             run.end()
@@ -204,18 +219,31 @@ class NodeRuntime:
             except VerificationError:
                 self._wipe(run_id)
 
-    def _epsilon_elsewhere(self, run_id: bytes) -> float:
-        """Return evaluation epsilon spent in other runs; this one is projected whole."""
-        ledger = self._store.ledger
-        return ledger.total()[0] - ledger.total(run_id.hex())[0]
+    @contextmanager
+    def _noted(self, verified: VerifiedManifest) -> Iterator[None]:
+        """Write down what the block answers to a run, if it is not what was answered last."""
+        try:
+            yield
+        except PolicyRefused as error:
+            pending = error.reason == APPROVAL_PENDING
+            self._note(verified, "pending" if pending else "refused", error.reason)
+            raise
+        self._note(verified, "accepted", "")
 
-    def _note(self, manifest: RunManifest, decision: Decision, reason: str) -> None:
-        run_id = manifest.run_id.hex()
+    def _note(self, verified: VerifiedManifest, decision: Decision, reason: str) -> None:
+        run_id = verified.manifest.run_id.hex()
         kept = self._store.consents.get(run_id)
         if kept is not None and (kept.decision, kept.reason_code) == (decision, reason):
             return
         self._store.consents.record(run_id, decision, reason)
-        body = {"run_id": run_id, "decision": decision, "reason_code": reason}
+        body = {
+            "run_id": run_id,
+            "decision": decision,
+            "reason_code": reason,
+            "told": told_to_coordinator(reason) if reason else "",
+            "manifest_sha256": verified.hash.hex(),
+            "policy_sha256": policy_digest(self._dir / POLICY_FILE),
+        }
         self._store.audit.append("run.answered", body)
 
     def _deploy(self, run_id: bytes, release_id: bytes) -> None:
@@ -232,6 +260,12 @@ class NodeRuntime:
             _log.warning("release not deployed", code=error.code, reason=error.message)
         else:
             _log.info("release judged", decision=outcome.decision, reason=outcome.reason)
+
+
+def _told(error: PolicyRefused) -> Answer:
+    """Return a refusal as it leaves this member: no more than the list of reasons lets out."""
+    code = told_to_coordinator(error.reason)
+    return Answer(REFUSED, code=code, text=REASONS[code].text if code in REASONS else "")
 
 
 @cache

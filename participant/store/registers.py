@@ -13,7 +13,7 @@ from shared.clock import Clock
 from shared.errors import BadInput, StateError
 
 Action = Literal["activate", "keep", "rollback"]
-Decision = Literal["accepted", "refused"]
+Decision = Literal["accepted", "pending", "refused"]
 
 
 class PrivacyLedger:

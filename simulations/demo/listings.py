@@ -29,6 +29,7 @@ POLICY = f"""\
 # Five members cannot afford the cohort of a large alliance. Each of them says so here, knowingly:
 # sums of four are enough; {COLLUDERS} of the others may side with the coordinator (the default).
 allowed_purposes = ["counterfeit-detection"]
+approval = "never"
 min_cohort = 4
 max_colluders = {COLLUDERS}
 min_known_peers = 2

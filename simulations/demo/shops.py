@@ -33,6 +33,7 @@ POLICY = """\
 # Some hands of the deal hold a few dozen shops, or shops of one class only. Their members may
 # train all the same; this is stated here because the defaults refuse it.
 allowed_purposes = ["counterfeit-detection"]
+approval = "never"
 min_cohort = 5
 min_known_peers = 2
 min_training_rows = 5

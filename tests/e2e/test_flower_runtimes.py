@@ -21,6 +21,7 @@ from tests.support.runs import POLICY, SETTINGS, prepare_members
 
 PAIR_POLICY = """\
 allowed_purposes = ["counterfeit-detection"]
+approval = "never"
 min_cohort = 2
 max_colluders = 0
 min_known_peers = 1

@@ -38,6 +38,7 @@ PURPOSE = "counterfeit-detection"
 
 POLICY = """\
 allowed_purposes = ["counterfeit-detection"]
+approval = "never"
 min_cohort = 4
 max_colluders = 1
 min_known_peers = 2

@@ -7,14 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from participant.node.policy import (
-    Facts,
-    Policy,
-    consent,
-    load_policy,
-    projected_epsilon,
-    write_default,
-)
+from participant.node.consent import Facts, consent, projected_epsilon
+from participant.node.policy import Policy, load_policy, write_default
 from shared.errors import ConfigError, Exit, PolicyRefused
 from shared.trust.manifest import EvaluationTerms, SecureSumTerms
 from shared.trust.roster import Roster, RosterEntry
@@ -22,7 +16,11 @@ from tests.support.manifests import NOW, SPACE, a_manifest, entries
 
 ROSTER = Roster(b"a" * 16, 5, entries(5))
 GENEROUS = Policy(
-    allowed_purposes=("counterfeit-detection",), min_cohort=4, max_colluders=1, min_known_peers=2
+    allowed_purposes=("counterfeit-detection",),
+    approval="never",
+    min_cohort=4,
+    max_colluders=1,
+    min_known_peers=2,
 )
 FACTS = Facts(
     index=2,

@@ -1,0 +1,286 @@
+"""Whether this member agrees to a run: a list of rules, each a pure function.
+
+A node agrees when every rule does. The first rule that says no names the reason; `run explain`
+asks them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from participant.node.policy import Policy
+from participant.node.reasons import refusal
+from shared.fleet.refusals import APPROVAL_PENDING, OUTSIDE_HOURS
+from shared.trust.manifest import RunManifest
+from shared.trust.roster import Roster
+
+Said = Literal["", "approved", "refused"]
+"""What a person here has said about one exact manifest; nothing yet, if empty."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the node knows about itself when it is asked.
+
+    Attributes:
+        index: own index in the roster.
+        roster: the roster this member has accepted, or None.
+        pinned: indices of members whose fingerprint it has pinned.
+        rows: labelled rows in the training part.
+        smallest_class: rows of the rarer class in the training part.
+        epsilon_spent: evaluation epsilon in the ledger so far.
+        feature_space: hash of the feature space of the installed software for the run's model.
+        schema_version: record schema of the installed software.
+        now: current time.
+        said: what a person here has said about exactly this manifest.
+    """
+
+    index: int
+    roster: Roster | None
+    pinned: frozenset[int]
+    rows: int
+    smallest_class: int
+    epsilon_spent: float
+    feature_space: bytes
+    schema_version: int
+    now: datetime
+    said: Said = ""
+
+    @property
+    def roster_size(self) -> int:
+        """Members of the accepted roster."""
+        return len(self.roster.entries) if self.roster else 0
+
+
+Check = Callable[[Policy, RunManifest, Facts], None]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One thing a run has to satisfy.
+
+    Attributes:
+        name: the policy's key; of what no policy can change, a name in words.
+        check: returns, or raises :class:`~shared.errors.PolicyRefused`.
+        wanted: what the policy says, in words.
+        found: what the run asks for, or what the node has, in words; stays at the member.
+    """
+
+    name: str
+    check: Check
+    wanted: Callable[[Policy, Facts], str]
+    found: Callable[[RunManifest, Facts], str]
+
+
+def consent(policy: Policy, manifest: RunManifest, facts: Facts) -> None:
+    """Agree to a run by returning; refuse by raising.
+
+    Raises:
+        PolicyRefused: with the reason code of the first rule that says no.
+    """
+    for rule in RULES:
+        rule.check(policy, manifest, facts)
+
+
+def check_round(policy: Policy, manifest: RunManifest, said: Said, now: datetime) -> None:
+    """Agree to train once more in a run that was agreed to: the rules that may have changed.
+
+    Raises:
+        PolicyRefused: the purpose is no longer allowed, a person took the approval back, or the
+            hour is not one to train in.
+    """
+    _purpose(policy, manifest)
+    _person(policy, said)
+    _hours(policy, now)
+
+
+def _purpose(policy: Policy, manifest: RunManifest) -> None:
+    if manifest.purpose not in policy.allowed_purposes:
+        raise refusal("purpose_not_allowed")
+
+
+def _person(policy: Policy, said: Said) -> None:
+    if said == "refused":
+        raise refusal("refused_by_person")
+    if policy.approval == "always" and said != "approved":
+        raise refusal(APPROVAL_PENDING)
+
+
+def _hours(policy: Policy, now: datetime) -> None:
+    if not policy.open_at(now):
+        raise refusal(OUTSIDE_HOURS)
+
+
+def _roster(_policy: Policy, manifest: RunManifest, facts: Facts) -> None:
+    if facts.roster is None or facts.roster.hash() != manifest.roster_hash:
+        raise refusal("roster_not_accepted")
+    known = {entry.index: entry for entry in facts.roster.entries}
+    if any(known.get(member.index) != member for member in manifest.members):
+        raise refusal("roster_mismatch")
+    if facts.index not in _listed(manifest):
+        raise refusal("not_listed")
+
+
+def _listed(manifest: RunManifest) -> set[int]:
+    return {member.index for member in manifest.members}
+
+
+def _known(manifest: RunManifest, facts: Facts) -> int:
+    return len((_listed(manifest) - {facts.index}) & facts.pinned)
+
+
+def _peers(policy: Policy, manifest: RunManifest, facts: Facts) -> None:
+    if _known(manifest, facts) < policy.min_known_peers:
+        raise refusal("too_few_known_peers")
+
+
+def _cohort(policy: Policy, manifest: RunManifest, _facts: Facts) -> None:
+    if manifest.secure_sum.n_min < policy.min_cohort:
+        raise refusal("cohort_too_small")
+
+
+def _colluders(policy: Policy, manifest: RunManifest, facts: Facts) -> None:
+    if manifest.secure_sum.max_colluders < policy.colluders(facts.roster_size):
+        raise refusal("colluder_bound")
+
+
+def _threshold(_policy: Policy, manifest: RunManifest, _facts: Facts) -> None:
+    terms, n = manifest.secure_sum, len(manifest.members)
+    if 2 * terms.threshold <= n + terms.max_colluders or not terms.threshold <= terms.n_min <= n:
+        raise refusal("unsound_threshold")
+    if terms.n_min < terms.max_colluders + 2:
+        raise refusal("cohort_too_small")
+
+
+def _software(_policy: Policy, manifest: RunManifest, facts: Facts) -> None:
+    if manifest.feature_space != facts.feature_space:
+        raise refusal("feature_space")
+    if manifest.schema_version != facts.schema_version:
+        raise refusal("schema_version")
+
+
+def _privacy(_policy: Policy, manifest: RunManifest, _facts: Facts) -> None:
+    if manifest.epsilon_floor_milli:
+        raise refusal("privacy_mode")
+
+
+def _rows(policy: Policy, _manifest: RunManifest, facts: Facts) -> None:
+    if facts.rows < policy.min_training_rows:
+        raise refusal("too_few_rows")
+
+
+def _classes(policy: Policy, _manifest: RunManifest, facts: Facts) -> None:
+    if facts.smallest_class < policy.min_class_rows:
+        raise refusal("too_few_of_a_class")
+
+
+def _budget(policy: Policy, manifest: RunManifest, facts: Facts) -> None:
+    if facts.epsilon_spent + projected_epsilon(manifest) > policy.evaluation_epsilon_budget:
+        raise refusal("epsilon_budget")
+
+
+def projected_epsilon(manifest: RunManifest) -> float:
+    """Return the evaluation epsilon a run spends if every round goes well."""
+    rounds = sum(manifest.evaluates_in(number) for number in range(1, manifest.rounds + 1))
+    return rounds * manifest.evaluation.epsilon_milli / 1000
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "allowed_purposes",
+        lambda policy, manifest, _facts: _purpose(policy, manifest),
+        lambda policy, _facts: ", ".join(policy.allowed_purposes) or "none",
+        lambda manifest, _facts: manifest.purpose,
+    ),
+    Rule(
+        "roster",
+        _roster,
+        lambda _policy, facts: _epoch(facts.roster.epoch if facts.roster else None),
+        lambda manifest, _facts: _epoch(manifest.roster_epoch),
+    ),
+    Rule(
+        "min_known_peers",
+        _peers,
+        lambda policy, _facts: f"at least {policy.min_known_peers}",
+        lambda manifest, facts: f"{_known(manifest, facts)} pinned of {len(manifest.members)}",
+    ),
+    Rule(
+        "min_cohort",
+        _cohort,
+        lambda policy, _facts: f"at least {policy.min_cohort}",
+        lambda manifest, _facts: f"sums over {manifest.secure_sum.n_min} or more",
+    ),
+    Rule(
+        "max_colluders",
+        _colluders,
+        lambda policy, facts: f"at least {policy.colluders(facts.roster_size)}",
+        lambda manifest, _facts: f"withstands {manifest.secure_sum.max_colluders}",
+    ),
+    Rule(
+        "threshold",
+        _threshold,
+        lambda _policy, _facts: "two sets cannot both be opened",
+        lambda manifest, _facts: f"{manifest.secure_sum.threshold} of {len(manifest.members)}",
+    ),
+    Rule(
+        "software",
+        _software,
+        lambda _policy, facts: _versions(facts.feature_space, facts.schema_version),
+        lambda manifest, _facts: _versions(manifest.feature_space, manifest.schema_version),
+    ),
+    Rule(
+        "record_privacy",
+        _privacy,
+        lambda _policy, _facts: "not in this version",
+        lambda manifest, _facts: _epsilon_floor(manifest.epsilon_floor_milli),
+    ),
+    Rule(
+        "min_training_rows",
+        _rows,
+        lambda policy, _facts: f"at least {policy.min_training_rows}",
+        lambda _manifest, facts: f"{facts.rows} here",
+    ),
+    Rule(
+        "min_class_rows",
+        _classes,
+        lambda policy, _facts: f"at least {policy.min_class_rows}",
+        lambda _manifest, facts: f"{facts.smallest_class} here",
+    ),
+    Rule(
+        "evaluation_epsilon_budget",
+        _budget,
+        lambda policy, _facts: f"at most {policy.evaluation_epsilon_budget:g} over all runs",
+        lambda manifest, facts: (
+            f"{facts.epsilon_spent:g} spent in others, {projected_epsilon(manifest):g} in this one"
+        ),
+    ),
+    # A person is asked only about what the rules above allow, and, so that there is time for it,
+    # also while the hour is not one to train in.
+    Rule(
+        "approval",
+        lambda policy, _manifest, facts: _person(policy, facts.said),
+        lambda policy, _facts: policy.approval,
+        lambda _manifest, facts: facts.said or "not decided",
+    ),
+    Rule(
+        "hours",
+        lambda policy, _manifest, facts: _hours(policy, facts.now),
+        lambda policy, _facts: f"{policy.hours} UTC",
+        lambda _manifest, facts: f"{facts.now:%H:%M} UTC",
+    ),
+)
+
+
+def _epoch(number: int | None) -> str:
+    return "none accepted" if number is None else f"epoch {number}"
+
+
+def _versions(feature_space: bytes, schema_version: int) -> str:
+    return f"feature space {feature_space.hex()[:8]}, schema {schema_version}"
+
+
+def _epsilon_floor(milli: int) -> str:
+    return f"epsilon {milli / 1000:g}" if milli else "not used"
