@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from shared.errors import MalformedMessage
 
+CONSENT = "query.consent"
 ADVERTISE = "query.advertise"
 SHARE = "query.share"
 CONFIRM = "query.confirm"
@@ -41,7 +42,7 @@ class Instruction:
 
     Attributes:
         payload: message of the secure sum; empty in ``ended``.
-        manifest: the signed run manifest, in ``advertise`` alone.
+        manifest: the signed run manifest, in ``consent`` and ``advertise`` alone.
         model: float32[P], in ``masked`` alone.
         run_id: 16 bytes, in ``ended`` alone.
         release_id: in ``ended``, 16 bytes of the release the run ended in, or empty.
