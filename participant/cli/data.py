@@ -1,4 +1,4 @@
-"""`data import` and `data profile`."""
+"""`data import` and `data profile`; `data check` and `data mapping` lie beside them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from participant.cli import contract
 from shared.console import JsonFlag, emit, err, out, say
 from shared.errors import Exit
 
@@ -52,6 +53,7 @@ KindOption = typer.Option(..., "--kind", help="What the file holds.")
 
 def register(app: typer.Typer) -> None:
     """Add the noun to the command."""
+    contract.register(data_app)
     app.add_typer(data_app, name="data")
 
 

@@ -8,6 +8,7 @@ whatever a killed writer left is not listed and is swept by the next one.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from participant.store.index import IndexFile
 from participant.store.models import SegmentRow
 from participant.store.segments import Segments
 from participant.store.writer import RecordWriter, Tally
-from shared.domain.schemas import KEY_COLUMNS
+from shared.domain.schemas import KEY_COLUMNS, SCHEMAS
 from shared.domain.vocabulary import KINDS, Kind
 from shared.errors import StateError, StorageError
 from shared.files import storage_error
@@ -74,6 +75,20 @@ class Records:
     def older_versions(self, kind: Kind) -> int:
         """Return how many stored rows a newer version of the same record has replaced."""
         return sum(row.replaced for row in self._catalogue(kind))
+
+    def state(self, kind: Kind) -> str:
+        """Return a digest, in hex, of what is stored: equal only for the same records."""
+        told = "\n".join(f"{row.number} {row.sha256}" for row in self._catalogue(kind))
+        return hashlib.sha256(told.encode()).hexdigest()
+
+    def foreign_segments(self, kind: Kind) -> int:
+        """Return how many segments have other columns or types than this version's schema.
+
+        Raises:
+            StorageError: a segment is missing or damaged.
+        """
+        segments = self._segments[kind]
+        return sum(segments.schema(row.number) != SCHEMAS[kind] for row in self._catalogue(kind))
 
     def put(self, kind: Kind, frame: pl.DataFrame) -> Tally:
         """Store valid records, all or none; the same records again add nothing.

@@ -62,6 +62,17 @@ class Segments:
         except (OSError, pl.exceptions.PolarsError) as error:
             raise self._damaged(number, error) from error
 
+    def schema(self, number: int) -> pl.Schema:
+        """Return the columns of segment ``number`` as they lie on disk.
+
+        Raises:
+            StorageError: the file is missing or damaged.
+        """
+        try:
+            return pl.Schema(pl.read_parquet_schema(self.path(number)))
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise self._damaged(number, error) from error
+
     def scan(self, numbers: Sequence[int]) -> pl.LazyFrame:
         """Return the segments one after another, lazily, in canonical columns."""
         if not numbers:

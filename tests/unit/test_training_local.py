@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from participant.training.dataset import TrainingSet, looked_at
+from participant.training.dataset import TrainingSet, judged_at
 from participant.training.inference import scores
 from participant.training.local import (
     NothingToTrain,
@@ -130,8 +130,9 @@ def test_a_set_from_records_keeps_labelled_listings_only() -> None:
 
 def test_training_listings_are_seen_at_several_ages_never_in_the_future() -> None:
     frame = records("listings", *(listing(k) for k in range(60)))
-    moments = looked_at(frame, NOW)
+    moments = judged_at("listings", frame, NOW)
     assert moments.max() <= NOW
     ages = (moments - frame["created_at"]).dt.total_days().unique().to_list()
     assert len(ages) == 3
-    assert looked_at(records("listings", listing(created_at=None)), NOW).to_list() == [NOW]
+    timeless = records("listings", listing(created_at=None))
+    assert judged_at("listings", timeless, NOW).to_list() == [NOW]

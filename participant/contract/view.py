@@ -1,0 +1,80 @@
+"""What the contract looks at: the labelled records as training would see them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from participant.store.records import Records
+from participant.training.dataset import Table, groups_of, known_records, times_of
+from participant.training.split import Split, split_records
+
+
+@dataclass(frozen=True)
+class View:
+    """One state of a member's records, read once.
+
+    Attributes:
+        records: The record store.
+        table: ``listings`` or ``shops``.
+        now: The moment; what is later does not exist yet.
+    """
+
+    records: Records
+    table: Table
+    now: datetime
+
+    @property
+    def id_column(self) -> str:
+        """The record's identifier."""
+        return "listing_id" if self.table == "listings" else "shop_id"
+
+    @cached_property
+    def frame(self) -> pl.DataFrame:
+        """Every record without its long texts, in order of arrival."""
+        skipped = ("description", "url")
+        schema = self.records.scan(self.table).collect_schema()
+        return self.records.frame(self.table, [name for name in schema if name not in skipped])
+
+    @cached_property
+    def complaints(self) -> pl.DataFrame:
+        """Every complaint without its text; none about shops."""
+        columns = ["complaint_id", "listing_id", "source", "claim", "created_at"]
+        complaints = self.records.frame("complaints", columns)
+        return complaints if self.table == "listings" else complaints.clear()
+
+    @cached_property
+    def verdicts(self) -> pl.DataFrame:
+        """Every verdict; none on shops."""
+        verdicts = self.records.frame("verdicts")
+        return verdicts if self.table == "listings" else verdicts.clear()
+
+    @cached_property
+    def known(self) -> pl.DataFrame:
+        """The labelled records with ``label``, ``confidence``, ``class`` and ``labelled_at``."""
+        return known_records(self.table, self.frame, self.complaints, self.verdicts, self.now)
+
+    @cached_property
+    def labels(self) -> NDArray[np.int8]:
+        """int8[known], 1 is counterfeit."""
+        return self.known["label"].to_numpy().astype(np.int8)
+
+    @cached_property
+    def groups(self) -> list[str]:
+        """The seller, or host, of each labelled record."""
+        return groups_of(self.table, self.known)
+
+    @cached_property
+    def times(self) -> NDArray[np.int64]:
+        """int64[known], seconds since 1970, -1 if unknown."""
+        return times_of(self.table, self.known)
+
+    @cached_property
+    def split(self) -> Split:
+        """The split that training uses."""
+        return split_records(self.groups, self.times)
