@@ -61,6 +61,13 @@ class Writer:
             self.u32(value)
         return self
 
+    def hashes(self, values: Sequence[tuple[int, bytes]]) -> Writer:
+        """Append a counted list of (32-bit integer, 32 bytes)."""
+        self.u32(len(values))
+        for number, value in values:
+            self.u32(number).fixed(value, 32)
+        return self
+
     def done(self) -> bytes:
         """Return the encoding."""
         return b"".join(self._parts)
@@ -117,6 +124,10 @@ class Reader:
     def u32s(self, limit: int = 4096) -> tuple[int, ...]:
         """Read a counted list of at most ``limit`` 32-bit integers."""
         return tuple(self.u32() for _ in range(self.u32(limit)))
+
+    def hashes(self, limit: int = 4096) -> tuple[tuple[int, bytes], ...]:
+        """Read a counted list of at most ``limit`` (32-bit integer, 32 bytes)."""
+        return tuple(struct.iter_unpack(">I32s", self._take(36 * self.u32(limit))))
 
     def end(self) -> None:
         """Refuse anything left over."""

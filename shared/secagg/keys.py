@@ -63,8 +63,30 @@ def agree(private: bytes, public: bytes) -> bytes:
     Raises:
         ValueError: wrong length, or a low-order key (the secret would be zero).
     """
-    own = X25519PrivateKey.from_private_bytes(private)
-    return own.exchange(X25519PublicKey.from_public_bytes(public))
+    return BoxKeys(private).agree(public)
+
+
+class BoxKeys:
+    """A member's session keys, loaded once: parsing them costs more than using them.
+
+    Args:
+        x25519: raw private key, 32 bytes.
+        kem_seed: ML-KEM-768 seed, 64 bytes; left out where nothing has to be opened.
+    """
+
+    def __init__(self, x25519: bytes, kem_seed: bytes = b"") -> None:
+        self._x25519 = X25519PrivateKey.from_private_bytes(x25519)
+        self._kem = MLKEM768PrivateKey.from_seed_bytes(kem_seed) if kem_seed else None
+
+    def agree(self, public: bytes) -> bytes:
+        """Return the X25519 shared secret; raises as :func:`agree`."""
+        return self._x25519.exchange(X25519PublicKey.from_public_bytes(public))
+
+    def decapsulate(self, ciphertext: bytes) -> bytes:
+        """Return the ML-KEM-768 shared secret; raises ValueError for a wrong length."""
+        if self._kem is None:
+            raise ValueError("there is no key to open the ciphertext with")
+        return self._kem.decapsulate(ciphertext)
 
 
 def encapsulate(public: bytes) -> tuple[bytes, bytes]:

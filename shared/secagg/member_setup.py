@@ -126,6 +126,7 @@ class _Dealing:
     def __init__(self, me: Me, t1: bytes, peers: dict[int, Advertisement]) -> None:
         self._me, self._t1, self._peers = me, t1, peers
         members, terms = list(peers), me.state.terms
+        self._box_keys = keys.BoxKeys(bytes(me.state.x25519))
         self.own = bytearray()
         self.rows = {v: bytearray() for v in members}
         self.seeds = {v: bytearray() for v in members if v > me.index}
@@ -156,7 +157,7 @@ class _Dealing:
         if v == me.index:
             return Part(b"", b"", hashes, pair_hashes)
         try:
-            secret = keys.agree(bytes(me.state.x25519), self._peers[v].x25519)
+            secret = self._box_keys.agree(self._peers[v].x25519)
             kem_secret, ciphertext = keys.encapsulate(self._peers[v].kem)
         except ValueError as error:
             raise BadKey(f"member {v} advertised an unusable key", culprit=v) from error
@@ -217,6 +218,8 @@ def confirm(me: Me, body: bytes) -> bytes:
     if not members.issuperset(deliveries):
         raise ViewMismatch("a dealer is not in U1", culprit=COORDINATOR)
     me.limits.check_set(state.terms, deliveries, me.index, "the set of dealers")
+    box_keys = keys.BoxKeys(bytes(state.x25519), bytes(state.kem_seed))
+    adverts = dict(state.advertised)
     opened: dict[int, bytes] = {}
     blamed: list[int] = []
     for dealer, delivery in deliveries.items():
@@ -224,7 +227,7 @@ def confirm(me: Me, body: bytes) -> bytes:
             continue
         _check_delivery(me, dealer, delivery)
         try:
-            opened[dealer] = _open_box(me, dealer, delivery)
+            opened[dealer] = _open_box(me, box_keys, dealer, delivery, adverts[dealer])
         except ValueError:
             blamed.append(dealer)
     if blamed:
@@ -244,15 +247,17 @@ def _check_delivery(me: Me, dealer: int, delivery: Delivery) -> None:
         raise ViewMismatch(f"dealer {dealer}'s box was exchanged", culprit=COORDINATOR)
 
 
-def _open_box(me: Me, dealer: int, delivery: Delivery) -> bytes:
+def _open_box(
+    me: Me, box_keys: keys.BoxKeys, dealer: int, delivery: Delivery, advertisement: bytes
+) -> bytes:
     """Return a box's plaintext; raises ValueError for anything only the dealer can have done."""
     state, part = me.state, delivery.part
     if part is None:
         raise ValueError("no box")
     part.check_sizes(dealer, me.index, state.terms.slots)
-    adv = Advertisement.decode(wire.verified_body(dict(state.advertised)[dealer]))
-    secret = keys.agree(bytes(state.x25519), adv.x25519)
-    kem_secret = keys.decapsulate(bytes(state.kem_seed), part.ciphertext)
+    adv = Advertisement.decode(wire.verified_body(advertisement))
+    secret = box_keys.agree(adv.x25519)
+    kem_secret = box_keys.decapsulate(part.ciphertext)
     key = keys.box_key(secret, kem_secret, state.t1, dealer, me.index)
     plain = keys.decrypt(key, part.box, _box_context(state.t1, dealer, me.index))
     row = plain[: state.terms.slots * 2 * CELL]

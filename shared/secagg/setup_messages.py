@@ -114,17 +114,14 @@ class ShareCore:
     def encode(self) -> bytes:
         """Return the body."""
         writer = Writer().fixed(self.t1, HASH).fixed(self.self_hashes_digest, HASH)
-        writer.u32(len(self.digests))
-        for index, value in self.digests:
-            writer.u32(index).fixed(value, HASH)
-        return writer.done()
+        return writer.hashes(self.digests).done()
 
     @classmethod
     def decode(cls, body: bytes) -> ShareCore:
         """Read a body."""
         reader = Reader(body)
         t1, selfs = reader.fixed(HASH), reader.fixed(HASH)
-        digests = tuple((reader.u32(), reader.fixed(HASH)) for _ in range(reader.u32(MAX_GROUP)))
+        digests = reader.hashes(MAX_GROUP)
         reader.end()
         ascending(index for index, _ in digests)
         return cls(t1, selfs, digests)
