@@ -30,7 +30,7 @@ def check_kept(journal: Journal, transcript: Transcript, verified: VerifiedManif
     """
     checked = 0
     for record in transcript.records:
-        if record.outcome is Outcome.SUMMED:
+        if record.outcome is not Outcome.BURNT:
             for index, digest in record.vectors:
                 _check_vector(journal, record, verified, index, digest)
                 checked += 1
@@ -42,13 +42,13 @@ def _check_vector(
 ) -> None:
     where = f"member {index}'s vector of round {record.round}"
     try:
-        header, vector = journal.masked(record.round, index)
+        header, vector = journal.of_group(record.group).masked(record.round, index)
     except FileNotFoundError as error:
         raise KeptVectorMismatch(f"{where} is gone, though the run kept them") from error
     if hashlib.sha256(vector).digest() != digest:
         raise KeptVectorMismatch(f"{where} is not the one the transcript names")
     try:
-        terms = session_terms(verified, record.session_id, 1)
+        terms = session_terms(verified, record.session_id, 1, record.group)
         terms = replace(terms, ordinal=peek(header).ordinal)
         signed = MaskedHeader.decode(open_signed(header, f"{MASKED}-reply", terms, index))
     except VerificationError as error:

@@ -11,7 +11,7 @@ from coordinator.enrolment.files import load_signing_key
 from coordinator.registry.check import check_release
 from coordinator.registry.models import unreadable
 from coordinator.registry.service import RUNS, Registry
-from coordinator.rounds.journal import Journal
+from coordinator.rounds.journal import Journal, record_name
 from coordinator.rounds.plan import RunSettings
 from shared.errors import StateError
 from shared.model.layout import ModelSpec
@@ -99,7 +99,7 @@ def _check_journal(
         raise unreadable(folder, error) from error
     if manifest != run.manifest:
         raise JournalMismatch("the journal's manifest is not the one that was signed for the run")
-    published = {f"{record.round:05}.bin": record.encode() for record in transcript.records}
+    published = {record_name(*record.place): record.encode() for record in transcript.records}
     if kept != published:
         different = sorted(
             name for name in kept | published if kept.get(name) != published.get(name)

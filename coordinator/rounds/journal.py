@@ -8,14 +8,17 @@ Files of ``runs/<run_id>/``, each replaced atomically:
 - ``session.bin``: the set-up of the open session (its messages, nothing secret of a member);
 - ``round.bin``: slots used; slot and T2 of the open round, then its bitmap and every answer;
 - ``sum.bin``: the accumulator of the open round, written before the bitmap is;
-- ``transcript/NNNNN.bin``: one record for every released round;
+- ``transcript/NNNNN.bin``: one record for every released round, ``NNNNN-GGG.bin`` of a group;
 - ``masked/NNNNN/MMMMM.{u64,header}``: where the run keeps them, each survivor's masked vector (raw
-  little-endian uint64) and what it signed about it; of summed rounds, and of one that is open.
+  little-endian uint64) and what it signed about it; of summed rounds, and of one that is open;
+- ``groups/GGG/``: in a run in groups, each group's own checkpoint, session, round and vectors, and
+  ``part.bin`` with ``part.u64``: what came of the open round there, its record and its sum.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +30,11 @@ from shared.errors import StateError, VerificationError
 from shared.files import fsync_dir, write_atomic
 
 CHECKPOINT = "touchstone/run-checkpoint/v1"
+
+
+def record_name(round_no: int, group: int = 0) -> str:
+    """Return the file name of a round's record, or of one group's."""
+    return f"{round_no:05}-{group:03}.bin" if group else f"{round_no:05}.bin"
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,42 @@ class Journal:
         journal._write_model(0, model)
         write_atomic(folder / "checkpoint.bin", Checkpoint().encode(), mode=0o600)
         return journal
+
+    def of_group(self, number: int) -> Journal:
+        """Return a group's own journal; number 0 is this one."""
+        return Journal(self.folder / "groups" / f"{number:03}") if number else self
+
+    def begin_group(self, number: int) -> Journal:
+        """Return a group's own journal, made now if it was not yet."""
+        journal = self.of_group(number)
+        if not journal.begun:
+            journal.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            fsync_dir(self.folder)
+            journal._advance(Checkpoint())
+        return journal
+
+    def save_part(self, record: bytes, total: NDArray[np.uint64] | None = None) -> None:
+        """Persist what came of the open round in this group: its sum first, then its record."""
+        if total is not None:
+            data = np.ascontiguousarray(total, dtype="<u8").data
+            write_atomic(self.folder / "part.u64", data.cast("B"), mode=0o600)
+        write_atomic(self.folder / "part.bin", record, mode=0o600)
+
+    def part(self) -> bytes | None:
+        """Return the record of the open round in this group, or None."""
+        return self._read("part.bin")
+
+    def part_sum(self) -> NDArray[np.uint64]:
+        """Return the sum that belongs to :meth:`part`, uint64[words]."""
+        return np.fromfile(self.folder / "part.u64", dtype="<u8").astype(np.uint64)
+
+    def close_part(self, number: int, *, burnt: bool) -> None:
+        """End round ``number`` in this group; the next one starts without a part."""
+        checkpoint = self.checkpoint()
+        again = checkpoint.burnt_in_a_row + 1 if burnt else 0
+        self._advance(replace(checkpoint, round=number, burnt_in_a_row=again))
+        for name in ("part.bin", "part.u64"):
+            (self.folder / name).unlink(missing_ok=True)
 
     @property
     def begun(self) -> bool:
@@ -161,23 +205,31 @@ class Journal:
         stem = self.folder / "masked" / f"{number:05}" / f"{index:05}"
         return stem.with_suffix(".header").read_bytes(), stem.with_suffix(".u64").read_bytes()
 
-    def finish_round(self, number: int, model: NDArray[np.float32], record: bytes) -> None:
-        """Persist a summed round: transcript record, next model, then the checkpoint."""
+    def finish_round(
+        self, number: int, model: NDArray[np.float32], record: bytes | Mapping[int, bytes]
+    ) -> None:
+        """Persist a summed round: transcript record (or one a group), next model, checkpoint."""
         checkpoint = self.checkpoint()
-        write_atomic(self.folder / "transcript" / f"{number:05}.bin", record, mode=0o600)
+        self._write_records(number, record)
         self._write_model(checkpoint.trained + 1, model)
         self._advance(
             replace(checkpoint, round=number, trained=checkpoint.trained + 1, burnt_in_a_row=0)
         )
         (self.folder / f"model-{checkpoint.trained - 1:05}.f32").unlink(missing_ok=True)
 
-    def burn_round(self, number: int, record: bytes) -> None:
+    def burn_round(self, number: int, record: bytes | Mapping[int, bytes]) -> None:
         """Persist that a round was released but not summed; the model stays as it is."""
         checkpoint = self.checkpoint()
-        write_atomic(self.folder / "transcript" / f"{number:05}.bin", record, mode=0o600)
+        self._write_records(number, record)
         self._advance(
             replace(checkpoint, round=number, burnt_in_a_row=checkpoint.burnt_in_a_row + 1)
         )
+
+    def _write_records(self, number: int, record: bytes | Mapping[int, bytes]) -> None:
+        records = {0: record} if isinstance(record, bytes) else record
+        for group, data in sorted(records.items()):
+            path = self.folder / "transcript" / record_name(number, group)
+            write_atomic(path, data, mode=0o600)
 
     def transcript(self) -> list[bytes]:
         """Return the records of the rounds released, in order."""

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 from shared.clock import from_unix
+from shared.errors import NotFound
 from shared.limits import MAX_SESSIONS_AUDITED
 from shared.model.bundle_manifest import BundleManifest
 from shared.secagg.errors import BadSignature, TermsRefused, UnmaskRefused
+from shared.secagg.groups import quorum
 from shared.secagg.member_round import check_certificate
 from shared.secagg.round_messages import ReleaseRequest, SurvivorSet
 from shared.trust.manifest import RunManifest, VerifiedManifest, verify_manifest
@@ -83,7 +86,7 @@ class AuditReport:
             release_id=release_id,
             head=transcript.head.hex(),
             summed=summed,
-            burnt=len(transcript.records) - summed,
+            burnt=transcript.rounds() - summed,
             certificates=certificates,
             witnesses=witnesses,
             vectors=vectors,
@@ -144,16 +147,33 @@ def check_rounds(transcript: Transcript, verified: VerifiedManifest) -> int:
         raise OutsideManifest("the transcript is of another run or manifest")
     if records and records[0].model_sha256 != manifest.initial_model:
         raise OutsideManifest("the first round did not start from the manifest's first model")
-    sessions, certified = _Sessions(verified), 0
+    sessions: dict[int, _Sessions] = {}
+    certified = 0
     for record in records:
         _check_bounds(record, manifest)
-        sessions.enter(record)
-        certified += sessions.certify(record)
+        own = sessions.setdefault(record.group, _Sessions(verified, record.group))
+        own.enter(record)
+        certified += own.certify(record)
+    if manifest.grouped:
+        _check_quorum(records, manifest)
     return certified
 
 
+def _check_quorum(records: tuple[RoundRecord, ...], manifest: RunManifest) -> None:
+    """Check that each round used the sums of enough groups, or none and left the model alone."""
+    for number, found in groupby(records, lambda record: record.round):
+        groups = list(found)
+        used = sum(record.outcome is Outcome.SUMMED for record in groups)
+        moved = groups[0].model_sha256 != groups[0].next_model_sha256
+        if 0 < used < quorum(len(manifest.groups)) or (moved and not used):
+            raise OutsideManifest(f"round {number} was made of the sums of {used} groups")
+
+
 def _check_bounds(record: RoundRecord, manifest: RunManifest) -> None:
-    listed = {member.index for member in manifest.members}
+    try:
+        listed = set(manifest.peers_of(record.group))
+    except NotFound as error:
+        raise OutsideManifest(f"round {record.round}: {error.message}") from error
     if record.round > manifest.rounds:
         raise OutsideManifest(f"the manifest has {manifest.rounds} rounds, not {record.round}")
     if not listed.issuperset(record.participants):
@@ -166,9 +186,10 @@ def _check_bounds(record: RoundRecord, manifest: RunManifest) -> None:
 
 @dataclass
 class _Sessions:
-    """The sessions of a run in order: none comes back, and each uses a slot once, upwards."""
+    """A group's sessions in order: none comes back, and each uses a slot once, upwards."""
 
     verified: VerifiedManifest
+    group: int
     closed: set[bytes] = field(default_factory=set)
     session_id: bytes = b""
     slot: int = -1
@@ -192,7 +213,7 @@ class _Sessions:
         A burnt round may have been given up before enough survivors had signed.
         """
         if not record.certificate:
-            if record.outcome is Outcome.SUMMED and record.survivors != record.participants:
+            if record.outcome is not Outcome.BURNT and record.survivors != record.participants:
                 raise CertificateInvalid(f"round {record.round} lost members without certificate")
             return False
         with _attributed(record):
@@ -205,7 +226,7 @@ class _Sessions:
         A signature covers the session's ordinal, which a record does not carry. It is later than
         that of every session before, so the few that are possible are tried in turn.
         """
-        terms = session_terms(self.verified, record.session_id, 1)
+        terms = session_terms(self.verified, record.session_id, 1, self.group)
         request = ReleaseRequest(SurvivorSet(record.t2, record.bitmap()), record.certificate)
         first = self.ordinal if self.known else self.ordinal + 1
         last = first if self.known else MAX_SESSIONS_AUDITED

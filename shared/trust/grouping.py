@@ -93,6 +93,10 @@ class Drawing:
         return CommitList(roster_hash, self.number, self.count, opened).digest()
 
 
+UNGROUPED = Drawing()
+"""Of a run that sums everybody in one group."""
+
+
 def commitment(roster_hash: bytes, number: int, index: int, nonce: bytes) -> bytes:
     """Return what a member commits to, 32 bytes; hiding, as the nonce is random."""
     place = Writer().u32(number).u32(index).done()
@@ -142,19 +146,14 @@ class CommitList:
     def encode(self) -> bytes:
         """Return the canonical encoding."""
         writer = Writer(DOMAIN + REVEAL).fixed(self.roster_hash, HASH).u32(self.number)
-        writer.u32(self.count).u32(len(self.commitments))
-        for index, value in self.commitments:
-            writer.u32(index).fixed(value, HASH)
-        return writer.done()
+        return writer.u32(self.count).hashes(self.commitments).done()
 
     @classmethod
     def decode(cls, data: bytes) -> CommitList:
         """Read a canonical encoding; raises :class:`MalformedMessage`."""
         reader = Reader(data, DOMAIN + REVEAL)
         roster_hash, number, count = reader.fixed(HASH), reader.u32(), reader.u32(MAX_MEMBERS)
-        commitments = tuple(
-            (reader.u32(), reader.fixed(HASH)) for _ in range(reader.u32(MAX_MEMBERS))
-        )
+        commitments = reader.hashes(MAX_MEMBERS)
         reader.end()
         indices = [index for index, _ in commitments]
         if indices != sorted(set(indices)) or (indices and indices[0] < 1):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -18,8 +19,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 
 from shared.clock import from_unix, to_unix
 from shared.encoding import Reader, Writer
-from shared.errors import MalformedMessage, VerificationError
+from shared.errors import MalformedMessage, NotFound, VerificationError
 from shared.limits import MAX_MEMBERS
+from shared.secagg.groups import MEAN, MEDIAN, MIN_MEDIAN_GROUPS, ROBUST
+from shared.trust.grouping import UNGROUPED, Drawing
 from shared.trust.roster import RosterEntry
 
 DOMAIN = "touchstone/run-manifest/v1"
@@ -128,6 +131,8 @@ class RunManifest:
             epsilon (thousandths); 0 means the run does not use it.
         created_at: when the manifest was made.
         expires_at: after this no session may start or go on.
+        robust: how the groups' sums are combined, ``mean`` or ``median-of-groups``.
+        drawing: how members were dealt out to groups; nobody is grouped by default.
     """
 
     alliance_id: bytes
@@ -150,6 +155,8 @@ class RunManifest:
     training: TrainingTerms
     evaluation: EvaluationTerms
     timeouts: Timeouts
+    robust: str = MEAN
+    drawing: Drawing = UNGROUPED
 
     def __post_init__(self) -> None:
         """Refuse a manifest that could be read in two ways or makes no sense."""
@@ -164,6 +171,42 @@ class RunManifest:
             raise MalformedMessage("a run has between 1 and 10,000 rounds")
         if self.expires_at <= self.created_at:
             raise MalformedMessage("the manifest expires before it begins")
+        self.drawing.check(len(indices))
+        if self.robust not in ROBUST:
+            raise MalformedMessage(f"a sum of groups by {self.robust!r} is not known")
+        if self.robust == MEDIAN and self.drawing.count < MIN_MEDIAN_GROUPS:
+            raise MalformedMessage(f"a median needs at least {MIN_MEDIAN_GROUPS} groups")
+
+    @property
+    def grouped(self) -> bool:
+        """Whether the members are summed in several groups."""
+        return self.drawing.count > 1
+
+    @cached_property
+    def groups(self) -> tuple[tuple[int, ...], ...]:
+        """The members of each group, as the drawing's nonces decide; one group if not grouped."""
+        return self.drawing.groups(self.roster_hash, [member.index for member in self.members])
+
+    def group_of(self, index: int) -> int:
+        """Return the number of a member's group, from 1; 0 where nobody is grouped.
+
+        Raises:
+            NotFound: the member is not listed.
+        """
+        for number, group in enumerate(self.groups, 1):
+            if index in group:
+                return number if self.grouped else 0
+        raise NotFound(f"the manifest does not list member {index}")
+
+    def peers_of(self, group: int) -> tuple[int, ...]:
+        """Return a group's members; group 0 is everybody where nobody is grouped.
+
+        Raises:
+            NotFound: there is no such group.
+        """
+        if group != 0 if not self.grouped else not 1 <= group <= len(self.groups):
+            raise NotFound(f"the manifest has no group {group}")
+        return self.groups[max(0, group - 1)]
 
     def evaluates_in(self, round_number: int) -> bool:
         """Tell whether this round's sum carries the incoming model's evaluation."""
@@ -183,6 +226,7 @@ class RunManifest:
         writer.fixed(self.initial_model, 32).u32(self.epsilon_floor_milli)
         writer.u64(to_unix(self.created_at)).u64(to_unix(self.expires_at))
         _write_terms(writer, self)
+        self.drawing.write(writer.text(self.robust))
         return writer.done()
 
     @classmethod
@@ -213,6 +257,8 @@ class RunManifest:
             training=_read_training(reader),
             evaluation=EvaluationTerms(*(reader.u32() for _ in range(3))),
             timeouts=Timeouts(*(reader.u32() for _ in range(4))),
+            robust=reader.text(),
+            drawing=Drawing.read(reader),
         )
         reader.end()
         return manifest

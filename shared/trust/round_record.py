@@ -1,4 +1,7 @@
-"""One round as the coordinator publishes it: who, under which hash, and what came of it."""
+"""One round as the coordinator publishes it: who, under which hash, and what came of it.
+
+A run in groups has one record for each group that was asked to unmask; they share the models.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,8 @@ class Outcome(IntEnum):
 
     SUMMED = 1
     BURNT = 2
+    UNUSED = 3
+    """A group's sum that entered no model, since too few other groups were summed."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class RoundRecord:
         sum_sha256: 32 bytes, hash of the unmasked sum; zeros for a burnt round.
         model_sha256: 32 bytes, the model that was sent out.
         next_model_sha256: 32 bytes, the model that came of it; the same one for a burnt round.
+        group: from 1 in a run in groups, else 0.
     """
 
     round: int
@@ -55,6 +61,12 @@ class RoundRecord:
     sum_sha256: bytes
     model_sha256: bytes
     next_model_sha256: bytes
+    group: int = 0
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where the record stands in the transcript: round, then group."""
+        return self.round, self.group
 
     def bitmap(self) -> bytes:
         """Return the survivor bitmap over the participants; bit i of byte i // 8, low bit first."""
@@ -76,7 +88,8 @@ class RoundRecord:
         for index, signature in self.certificate:
             writer.u32(index).fixed(signature, _SIGNATURE_BYTES)
         writer.u8(self.outcome).fixed(self.sum_sha256, 32)
-        return writer.fixed(self.model_sha256, 32).fixed(self.next_model_sha256, 32).done()
+        writer.fixed(self.model_sha256, 32).fixed(self.next_model_sha256, 32)
+        return writer.u32(self.group).done()
 
     @classmethod
     def decode(cls, data: bytes) -> RoundRecord:
@@ -103,6 +116,7 @@ class RoundRecord:
             sum_sha256=reader.fixed(32),
             model_sha256=reader.fixed(32),
             next_model_sha256=reader.fixed(32),
+            group=reader.u32(MAX_MEMBERS),
         )
         reader.end()
         record.check()
@@ -127,8 +141,12 @@ class RoundRecord:
             raise MalformedMessage("a lost member signed the survivor set")
         if (self.outcome is Outcome.BURNT) != (self.sum_sha256 == NO_SUM):
             raise MalformedMessage("a burnt round has no sum and any other has one")
-        if self.outcome is Outcome.BURNT and self.model_sha256 != self.next_model_sha256:
+        # In groups the model may have moved on by the sums of the others.
+        moved = self.model_sha256 != self.next_model_sha256
+        if self.outcome is Outcome.BURNT and moved and not self.group:
             raise MalformedMessage("a burnt round leaves the model unchanged")
+        if self.outcome is Outcome.UNUSED and (moved or not self.group):
+            raise MalformedMessage("only a group's sum may go unused, and then no model moves")
 
 
 def _read_bitmap(bitmap: bytes, participants: tuple[int, ...]) -> tuple[int, ...]:

@@ -14,20 +14,23 @@ from shared.trust.manifest import RunManifest, VerifiedManifest
 CONFIG_DOMAIN = "touchstone/round-config/v1"
 
 
-def session_terms(verified: VerifiedManifest, session_id: bytes, ordinal: int) -> SessionTerms:
-    """Return the terms of the run's session number ``ordinal``.
+def session_terms(
+    verified: VerifiedManifest, session_id: bytes, ordinal: int, group: int = 0
+) -> SessionTerms:
+    """Return the terms of session number ``ordinal`` of the run, or of one of its groups.
 
     Raises:
         TermsRefused: the manifest's parameters cannot keep the secure sum's promise.
+        NotFound: the manifest has no such group.
     """
     manifest = verified.manifest
-    sums = manifest.secure_sum
+    sums, listed = manifest.secure_sum, set(manifest.peers_of(group))
     terms = SessionTerms(
         manifest_hash=verified.hash,
         run_id=manifest.run_id,
         session_id=session_id,
         ordinal=ordinal,
-        listed=tuple((member.index, member.public_key) for member in manifest.members),
+        listed=tuple((m.index, m.public_key) for m in manifest.members if m.index in listed),
         coordinator_key=manifest.coordinator_key,
         threshold=sums.threshold,
         n_min=sums.n_min,

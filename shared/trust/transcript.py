@@ -97,24 +97,22 @@ class Transcript:
 
         Raises:
             TranscriptError: the round is not later than the last one (a released round is never
-                repeated), the model is not the one the last record ended with, or the record
-                is not a truthful one of its outcome.
+                repeated) nor a later group of the same, the model is not the one the last round
+                ended with, or the record is not a truthful one of its outcome.
         """
         record.check()
         if self.records:
-            last = self.records[-1]
-            if record.round <= last.round:
-                raise TranscriptError(f"round {record.round} follows round {last.round}")
-            if record.model_sha256 != last.next_model_sha256:
-                raise TranscriptError(
-                    f"round {record.round} did not start from the model round {last.round} left"
-                )
+            _check_follows(self.records[-1], record)
         head = digest(LINK_DOMAIN, self.head, record.encode())
         return replace(self, records=(*self.records, record), head=head)
 
     def rounds_summed(self) -> int:
         """Return how many rounds entered the model."""
-        return sum(record.outcome is Outcome.SUMMED for record in self.records)
+        return len({record.round for record in self.records if record.outcome is Outcome.SUMMED})
+
+    def rounds(self) -> int:
+        """Return how many rounds were released, summed or not."""
+        return len({record.round for record in self.records})
 
     def sign(self, key: Ed25519PrivateKey) -> bytes:
         """Return the transcript's file: its records and the coordinator's signature on the head."""
@@ -130,7 +128,12 @@ class Transcript:
         Raises:
             WitnessContradicted: the round is missing, or differs in any point.
         """
-        records = [r for r in self.records if r.round == witness.round]
+        records = [
+            record
+            for record in self.records
+            if record.round == witness.round
+            and (not record.group or witness.index in record.participants)
+        ]
         if not records:
             raise WitnessContradicted(
                 f"round {witness.round} is missing, though this member answered in it",
@@ -167,6 +170,19 @@ class Transcript:
     def _head_message(self) -> bytes:
         count = len(self.records).to_bytes(4, "big")
         return Writer(HEAD_DOMAIN).blob(self.run_id).blob(count).blob(self.head).done()
+
+
+def _check_follows(last: RoundRecord, record: RoundRecord) -> None:
+    if record.round == last.round and last.group:
+        models = (last.model_sha256, last.next_model_sha256)
+        if record.group <= last.group or (record.model_sha256, record.next_model_sha256) != models:
+            raise TranscriptError(f"the groups of round {record.round} contradict each other")
+    elif record.round <= last.round:
+        raise TranscriptError(f"round {record.round} follows round {last.round}")
+    elif record.model_sha256 != last.next_model_sha256:
+        raise TranscriptError(
+            f"round {record.round} did not start from the model round {last.round} left"
+        )
 
 
 @dataclass(frozen=True, repr=False)
