@@ -20,8 +20,13 @@ from alliance.v1 import fleet_pb2_grpc
 from coordinator.config import CoordinatorConfig
 from coordinator.db import Database
 from coordinator.db.records import Alliance
+from coordinator.enrolment import membership
 from coordinator.enrolment.access import Gatekeeper
 from coordinator.enrolment.files import load_ca
+from coordinator.enrolment.server_certificate import (
+    keep_server_certificate,
+    renew_server_if_due,
+)
 from coordinator.enrolment.servicer import enrolment_server
 from coordinator.enrolment.tls import mtls_server_credentials
 from coordinator.fleet.grid import AllianceGrid
@@ -125,13 +130,18 @@ async def _listening(
     fleet = FleetServicer(hub, gatekeeper, timing=timing, seen=_seen(db))
     fleet_pb2_grpc.add_FleetServiceServicer_to_server(fleet, members)
     registry.add(members, database=db, directory=state_dir, gatekeeper=gatekeeper)
+    membership.add(members, database=db, directory=state_dir, gatekeeper=gatekeeper)
+    if renew_server_if_due(state_dir, db):
+        _log.info("server certificate renewed")
     listen(members, bind, alliance.port, mtls_server_credentials(state_dir))
     strangers = enrolment_server(state_dir, db, bind=bind, port=alliance.enrolment_port)
+    upkeep = asyncio.create_task(keep_server_certificate(state_dir, db))
     try:
         await members.start()
         await strangers.start()
         yield
     finally:
+        upkeep.cancel()
         await asyncio.gather(members.stop(STOP_GRACE_S), strangers.stop(STOP_GRACE_S))
 
 

@@ -50,6 +50,7 @@ MEMBER_EVENTS: dict[str, str] = {
     "roster.accepted": "a person here accepted the alliance's roster; names its epoch and hash",
     "peer.pinned": "a peer's fingerprint was compared with the peer and pinned",
     "peer.unpinned": "a pin was given up",
+    "certificate.renewed": "this node's certificates were renewed; names the new fingerprint",
     "data.imported": "a file's records were stored; names the file's digest and counts",
     "run.answered": "this node agreed to a run or refused it; names the reason code",
     "run.ended": "the coordinator said that a run is over; its secrets were wiped",
@@ -58,6 +59,8 @@ MEMBER_EVENTS: dict[str, str] = {
     "model.activate": "a release, or the local-only model, was made to run",
     "model.keep": "a release was judged and what runs was kept",
     "model.rollback": "what ran before was made to run again",
+    "model.pinned": "a person here keeps what runs until a person changes it",
+    "model.unpinned": "releases may activate by themselves again",
     "model.unusable": "the model that ran no longer loads; nothing runs until the next decision",
 }
 

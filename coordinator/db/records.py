@@ -65,6 +65,18 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Renewal:
+    """Certificates issued to a member that has not used them yet; fingerprints as in Member."""
+
+    index: int
+    tls_fingerprint: str
+    identity_fingerprint: str
+    tls_certificate: str = field(repr=False)
+    identity_certificate: str = field(repr=False)
+    issued_at: datetime
+
+
+@dataclass(frozen=True)
 class Invitation:
     """A one-time token, known by its SHA-256 in hex."""
 

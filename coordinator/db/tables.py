@@ -49,6 +49,20 @@ class MemberRow(Table, table=True):
     last_seen_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
+class RenewalRow(Table, table=True):
+    """Certificates issued to a member and not used yet; its first use moves them to the member."""
+
+    __tablename__ = "renewal"
+
+    id: int | None = Field(default=None, primary_key=True)
+    index: int = Field(index=True, foreign_key="member.index")
+    tls_fingerprint: str = Field(unique=True, max_length=95)
+    identity_fingerprint: str = Field(max_length=95)
+    tls_certificate: str
+    identity_certificate: str
+    issued_at: datetime = Field(sa_type=UtcDateTime)
+
+
 class InvitationRow(Table, table=True):
     """A one-time token, as its SHA-256; ``replaced_at`` is set when a newer one is written."""
 

@@ -8,6 +8,7 @@ from sqlmodel import Session
 
 from coordinator.db.audit import AuditLog
 from coordinator.db.members import AllianceRepo, InvitationRepo, MemberRepo
+from coordinator.db.renewals import RenewalRepo
 from coordinator.db.runs import ReleaseRepo, RoundRepo, RunRepo
 from shared.clock import Clock
 
@@ -28,6 +29,11 @@ class Unit:
     def members(self) -> MemberRepo:
         """Members."""
         return MemberRepo(self._session)
+
+    @cached_property
+    def renewals(self) -> RenewalRepo:
+        """Certificates issued to members and not used yet."""
+        return RenewalRepo(self._session)
 
     @cached_property
     def invitations(self) -> InvitationRepo:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from coordinator.db import Database
+from coordinator.db import Database, Unit
 from coordinator.db.records import Member, MemberStatus
 from coordinator.enrolment.files import load_ca
 from shared.clock import Clock
@@ -49,8 +49,8 @@ class Gatekeeper:
         peer = peer_of(
             pem, authority=self._authority, alliance_id=self._alliance_id, at=self._clock.now()
         )
-        member = self._db.read("admit", lambda unit: unit.members.by_index(peer.index))
-        self._check_known(peer, member)
+        if self._db.read("admit", lambda unit: _is_renewed(unit, peer)):
+            self._db.write("switch_certificate", lambda unit: _switch(unit, peer))
         return peer
 
     def check(self, index: int) -> None:
@@ -65,15 +65,34 @@ class Gatekeeper:
             raise AuthError("the coordinator does not know this member")
         _check_active(member)
 
-    def _check_known(self, peer: Peer, member: Member | None) -> None:
-        if member is None or member.member_id != peer.member_id:
-            raise AuthError(
-                "the coordinator does not know this certificate",
-                hint="its database may have been restored from an older backup",
-            )
-        _check_active(member)
-        if not hmac.compare_digest(member.tls_fingerprint, peer.fingerprint):
-            raise AuthError("this certificate is not the member's current one")
+
+def _is_renewed(unit: Unit, peer: Peer) -> bool:
+    """Tell whether an active member comes with a renewed certificate for the first time.
+
+    Raises:
+        MemberRevoked: the member was revoked.
+        AuthError: the certificate is neither its current one nor a renewed one.
+    """
+    member = unit.members.by_index(peer.index)
+    if member is None or member.member_id != peer.member_id:
+        raise AuthError(
+            "the coordinator does not know this certificate",
+            hint="its database may have been restored from an older backup",
+        )
+    _check_active(member)
+    if hmac.compare_digest(member.tls_fingerprint, peer.fingerprint):
+        return False
+    if not unit.renewals.has(peer.index, peer.fingerprint):
+        raise AuthError("this certificate is not the member's current one")
+    return True
+
+
+def _switch(unit: Unit, peer: Peer) -> None:
+    """Make the renewed certificate the member's own; from here on the old one is refused."""
+    if _is_renewed(unit, peer):  # no other connection was first
+        unit.renewals.switch(peer.index, peer.fingerprint)
+        body = {"index": peer.index, "tls_fingerprint": peer.fingerprint}
+        unit.audit.append("member.certificate_replaced", body, actor=peer.member_id)
 
 
 def _check_active(member: Member) -> None:

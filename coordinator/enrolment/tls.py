@@ -6,8 +6,7 @@ from pathlib import Path
 
 import grpc
 
-from coordinator.enrolment.files import load_ca, load_server_pair
-from shared.trust.certificates import to_pem
+from coordinator.enrolment.server_certificate import ServerCertificate
 
 
 def mtls_server_credentials(state_dir: Path) -> grpc.ServerCredentials:
@@ -17,11 +16,7 @@ def mtls_server_credentials(state_dir: Path) -> grpc.ServerCredentials:
         NotFound: no alliance has been founded in this folder.
         KeyUnreadable: the server's key cannot be used.
     """
-    return grpc.ssl_server_credentials(
-        [load_server_pair(state_dir)],
-        root_certificates=to_pem(load_ca(state_dir)),
-        require_client_auth=True,
-    )
+    return ServerCertificate(state_dir, members=True).credentials()
 
 
 def enrolment_server_credentials(state_dir: Path) -> grpc.ServerCredentials:
@@ -31,4 +26,4 @@ def enrolment_server_credentials(state_dir: Path) -> grpc.ServerCredentials:
         NotFound: no alliance has been founded in this folder.
         KeyUnreadable: the server's key cannot be used.
     """
-    return grpc.ssl_server_credentials([load_server_pair(state_dir)])
+    return ServerCertificate(state_dir, members=False).credentials()

@@ -38,6 +38,7 @@ class Connection:
         software: name and version to tell the coordinator.
         on_state: told ``connected``, ``lost`` or ``stopped``, with a text for people.
         explain: finds out, in a thread, what is behind an error of the first connection.
+        newer: asked before every connection for credentials that replace ``credentials``.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Connection:
         software: str = "touchstone",
         on_state: Callable[[str, str], None] = lambda _state, _text: None,
         explain: Callable[[TouchstoneError], TouchstoneError] = lambda error: error,
+        newer: Callable[[], grpc.ChannelCredentials | None] = lambda: None,
     ) -> None:
         self._target = target
         self._credentials = credentials
@@ -58,11 +60,13 @@ class Connection:
         self._software = software
         self._on_state = on_state
         self._explain = explain
+        self._newer = newer
         self._inbox = Inbox()
         self._node_session = os.urandom(SESSION_BYTES)
         self._session: Session | None = None
         self._stopping = asyncio.Event()
         self._failures = 0
+        self._renewing = False
         self._busy = False
         self._ever_connected = False
 
@@ -75,6 +79,15 @@ class Connection:
         """Leave as soon as possible; call it on the event loop."""
         self._stopping.set()
         if self._session is not None:
+            self._session.leave()
+
+    def renew(self) -> None:
+        """Leave and connect again at once, with newer credentials; call it on the event loop.
+
+        A round that is under way goes on: instructions and replies are held in the meantime.
+        """
+        if self._session is not None:
+            self._renewing = True
             self._session.leave()
 
     async def run(self) -> None:
@@ -96,6 +109,9 @@ class Connection:
     async def _once(self) -> None:
         error = await self._failure()
         if error is None:
+            return
+        if self._renewing:
+            self._renewing = False
             return
         if self._is_final(error):
             raise error
@@ -124,7 +140,16 @@ class Connection:
         """
         if isinstance(error, CoordinatorNotTrusted):
             return not self._ever_connected
+        if isinstance(error, AuthError) and self._take_newer():
+            return False  # another process of this node has renewed the certificate
         return isinstance(error, AuthError | IdentityInUse)
+
+    def _take_newer(self) -> bool:
+        newer = self._newer()
+        if newer is None:
+            return False
+        self._credentials = newer
+        return True
 
     async def _pause(self, error: TouchstoneError) -> None:
         """Wait before the next try: exponential, with full jitter, so that nodes spread out."""
@@ -138,6 +163,7 @@ class Connection:
 
     async def _connect(self) -> None:
         options = channel_options(self._timing)
+        self._take_newer()
         async with grpc.aio.secure_channel(self._target, self._credentials, options) as channel:
             call = fleet_pb2_grpc.FleetServiceStub(channel).Connect()  # type: ignore[call-arg]
             try:
@@ -168,7 +194,7 @@ class Connection:
             self._session = None
         raise NetworkError("the coordinator closed the connection")
 
-    def _accept(self, key: str, kind: str, data: bytes) -> None:
+    def _accept(self, key: str, kind: str, data: bytearray) -> None:
         self._inbox.take(key, kind)
         self._worker.submit(key, data)
 

@@ -22,8 +22,9 @@ from flwr.app import Context, Message, RecordDict
 
 from participant.node.config import NodeConfig
 from participant.node.connection import Connection
-from participant.node.keystore import KeyStore, channel_credentials
+from participant.node.keystore import connection_pair
 from participant.node.probe import explained
+from participant.node.upkeep import NewestCredentials, Upkeep
 from shared.clock import SystemClock
 from shared.errors import Exit, MalformedMessage
 from shared.fleet.messages import COORDINATOR_NODE
@@ -31,7 +32,7 @@ from shared.fleet.wire import Timing
 from shared.locks import process_lock
 from shared.logs import log_to
 from shared.signals import on_stop_signal
-from shared.trust.certificates import check_validity, load_certificate
+from shared.trust.certificates import check_validity
 
 LOCK_FILE = "node.lock"
 LOG_FILE = "node.log"
@@ -105,30 +106,37 @@ def up(
     """
     state_dir = state_dir.resolve()
     config = NodeConfig.load(state_dir)
-    check_validity(load_certificate(KeyStore.of(state_dir).tls.read_bytes()), SystemClock().now())
+    check_validity(connection_pair(state_dir).certificate, SystemClock().now())
     with process_lock(state_dir / LOCK_FILE, "a node"):
         log_to(state_dir / LOG_FILE)
         handler = AppHandler(load_app(), state_dir, config.member.index)
+        credentials = NewestCredentials(state_dir)
         connection = Connection(
             config.coordinator.authority,
-            channel_credentials(state_dir),
+            credentials.first,
             handler,
             timing=timing,
             software=f"touchstone {version('touchstone')}",
             on_state=_reporter(tell),
             explain=partial(explained, state_dir),
+            newer=credentials,
         )
+        upkeep = Upkeep(state_dir, credentials, connection.renew)
         tell(f"member {config.member.member_id!r} of {config.alliance.name!r} is up")
-        asyncio.run(_run(connection))
+        asyncio.run(_run(connection, upkeep))
     if connection.busy:
         # The application is in the middle of training. Its work is safe to lose at any moment, and
         # native threads do not survive an orderly interpreter shutdown.
         os._exit(Exit.OK)
 
 
-async def _run(connection: Connection) -> None:
+async def _run(connection: Connection, upkeep: Upkeep) -> None:
     on_stop_signal(connection.stop)
-    await connection.run()
+    looking = asyncio.create_task(upkeep.run())
+    try:
+        await connection.run()
+    finally:
+        looking.cancel()
 
 
 def _reporter(tell: Callable[[str], None]) -> Callable[[str, str], None]:

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cryptography import x509
-
 from participant.node.config import (
     FILE_NAME,
     AllianceSection,
@@ -20,19 +18,17 @@ from participant.node.config import (
     MemberSection,
     NodeConfig,
 )
+from participant.node.issued import check_issued
 from participant.node.keystore import KeyStore
 from participant.node.policy import write_default
 from shared.clock import Clock, SystemClock
 from shared.errors import StateError, VerificationError
 from shared.files import write_atomic
 from shared.trust.certificates import (
+    MemberName,
     alliance_id_of,
-    check_issued_by,
     fingerprint,
-    identity_public_key,
     load_certificate,
-    member_name,
-    tls_public_key,
 )
 from shared.trust.enrolment import EnrolmentGrant, EnrolmentRequest
 from shared.trust.invitation import Invitation
@@ -42,7 +38,7 @@ from shared.trust.keys import (
     private_folder,
     read_passphrase,
 )
-from shared.trust.requests import make_request
+from shared.trust.requests import make_request, verify_identity_request, verify_tls_request
 
 Exchange = Callable[[Invitation, EnrolmentRequest], EnrolmentGrant]
 """Carries a request to the coordinator that the invitation names, and its answer back."""
@@ -146,21 +142,15 @@ def _check(
     authority = load_certificate(invitation.ca_pem)
     if load_certificate(grant.ca_certificate) != authority:
         raise VerificationError("the coordinator answered with another authority's certificate")
-    tls = load_certificate(grant.tls_certificate)
-    identity = load_certificate(grant.identity_certificate)
-    for certificate in (tls, identity):
-        check_issued_by(certificate, authority, clock.now())
-        name = member_name(certificate)
-        expected = (alliance_id_of(authority), grant.index, invitation.member_id)
-        if (name.alliance_id, name.index, name.member_id) != expected:
-            raise VerificationError("the coordinator issued a certificate for another member")
-    keys = (tls_public_key(tls), identity_public_key(identity))
-    sent = tuple(
-        x509.load_pem_x509_csr(pem).public_key()
-        for pem in (request.tls_request, request.identity_request)
+    check_issued(
+        grant.tls_certificate,
+        grant.identity_certificate,
+        authority=authority,
+        name=MemberName(alliance_id_of(authority), grant.index, invitation.member_id),
+        tls_key=verify_tls_request(request.tls_request),
+        identity_key=verify_identity_request(request.identity_request),
+        at=clock.now(),
     )
-    if keys != sent:
-        raise VerificationError("the coordinator certified other keys than this member's")
     if len(grant.coordinator_public_key) != 32:
         raise VerificationError("the coordinator's signing key is malformed")
 

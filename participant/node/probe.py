@@ -14,10 +14,9 @@ import time
 from pathlib import Path
 
 from participant.node.config import NodeConfig
-from participant.node.keystore import KeyStore
+from participant.node.keystore import KeyStore, connection_pair, passphrase
 from shared.errors import TouchstoneError
 from shared.trust.errors import CertificateRefused, ConnectionCut
-from shared.trust.keys import read_passphrase
 
 TRIES = 3
 PAUSE_S = 0.2
@@ -44,14 +43,10 @@ def explained(state_dir: Path, error: TouchstoneError) -> TouchstoneError:
 
 
 def _refused(state_dir: Path) -> bool:
-    config, files = NodeConfig.load(state_dir), KeyStore.of(state_dir)
-    named = config.keys.passphrase_file
-    passphrase = read_passphrase(Path(named)) if named else b""
+    config = NodeConfig.load(state_dir)
     host = config.coordinator.host
     try:
-        context = ssl.create_default_context(cafile=str(files.ca))
-        context.load_cert_chain(files.tls, files.tls_key, password=lambda: passphrase or b"")
-        context.set_alpn_protocols(["h2"])
+        context = tls_context(state_dir)
         with (
             socket.create_connection((host, config.coordinator.port), TIMEOUT_S) as plain,
             context.wrap_socket(plain, server_hostname=host) as secure,
@@ -59,3 +54,19 @@ def _refused(state_dir: Path) -> bool:
             return secure.recv(1) == b""
     except (OSError, ssl.SSLError):
         return False
+
+
+def tls_context(state_dir: Path) -> ssl.SSLContext:
+    """Return a client context that trusts the alliance's authority and shows this node's pair.
+
+    Raises:
+        StateError: the folder has not joined an alliance, or a file is missing.
+        KeyUnreadable: the key cannot be used.
+        OSError: a file cannot be read.
+    """
+    secret, files = passphrase(NodeConfig.load(state_dir)), KeyStore.of(state_dir)
+    context = ssl.create_default_context(cafile=str(files.ca))
+    key = connection_pair(state_dir).key_path
+    context.load_cert_chain(files.tls, key, password=lambda: secret or b"")
+    context.set_alpn_protocols(["h2"])
+    return context

@@ -132,6 +132,28 @@ def check_validity(certificate: x509.Certificate, at: datetime) -> None:
         )
 
 
+def days_left(certificate: x509.Certificate, at: datetime) -> float:
+    """Return the days until the certificate expires; negative once it has."""
+    return (certificate.not_valid_after_utc - at).total_seconds() / 86_400
+
+
+def renewal_due(certificate: x509.Certificate, at: datetime) -> bool:
+    """Tell whether less than a third of the certificate's lifetime is left.
+
+    The usual point of automatic renewal: early enough for a member that is rarely on line.
+    """
+    lifetime = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    return certificate.not_valid_after_utc - at < lifetime / 3
+
+
+def spki_digest(key: EllipticCurvePublicKey) -> str:
+    """Return the SHA-256 of a public key's DER encoding in hex (RFC 5280, SubjectPublicKeyInfo)."""
+    der = key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return hashlib.sha256(der).hexdigest()
+
+
 def member_name(certificate: x509.Certificate) -> MemberName:
     """Return whom a member's certificate names; says nothing about who issued it.
 

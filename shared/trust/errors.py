@@ -18,6 +18,13 @@ class RequestRefused(AuthError):
     grpc_status = "INVALID_ARGUMENT"
 
 
+class RenewalRefused(AuthError):
+    """A member asks for certificates that are not a continuation of its own."""
+
+    code = "renewal_refused"
+    grpc_status = "PERMISSION_DENIED"
+
+
 class FingerprintMismatch(AuthError):
     """The alliance's certificate is not the one that was announced."""
 

@@ -3,60 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.alliance import Alliance, found_alliance
 from tests.support.fleet import wait_until
-
-ROOT = Path(__file__).resolve().parents[2]
-ENV = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'protos'}", "PYTHONUNBUFFERED": "1"}
-
-
-class Process:
-    """A child whose stderr goes to a file."""
-
-    def __init__(self, verb: str, folder: Path, log: Path) -> None:
-        self.log = log
-        command = [sys.executable, "-m", "tests.support.fleet_process", verb, "--dir", str(folder)]
-        with log.open("wb") as sink:
-            self.child = subprocess.Popen(command, cwd=ROOT, env=ENV, stdout=sink, stderr=sink)
-
-    def said(self, text: str) -> bool:
-        return text in self.log.read_text()
-
-    def wait_for(self, text: str) -> None:
-        wait_until(lambda: self.said(text) or self.child.poll() is not None, 30)
-        assert self.said(text), self.log.read_text()
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        self.child.send_signal(number)
-        return self.child.wait(20)
-
-
-Start = Callable[[str, Path], Process]
+from tests.support.processes import Start, starting
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    processes: list[Process] = []
-
-    def start(verb: str, folder: Path) -> Process:
-        process = Process(verb, folder, tmp_path / f"{len(processes)}-{verb}.txt")
-        processes.append(process)
-        return process
-
-    yield start
-    for process in processes:
-        if process.child.poll() is None:
-            process.end(signal.SIGKILL)
+    with starting(tmp_path) as start:
+        yield start
 
 
 @pytest.fixture

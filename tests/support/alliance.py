@@ -19,6 +19,7 @@ from typing import Any
 import grpc
 
 from coordinator.db import Database
+from coordinator.enrolment import membership
 from coordinator.enrolment.access import Gatekeeper
 from coordinator.enrolment.founding import found
 from coordinator.enrolment.redeeming import Enrolment
@@ -157,7 +158,9 @@ async def _start(alliance: Alliance, db: Database) -> list[grpc.aio.Server]:
     folder = alliance.coordinator_dir
     enrolment = enrolment_server(folder, db, bind="127.0.0.1", port=alliance.enrolment_port)
     members = grpc.aio.server()
-    members.add_generic_rpc_handlers((_Gate(Gatekeeper.open(folder, db)).handler(),))
+    gatekeeper = Gatekeeper.open(folder, db)
+    members.add_generic_rpc_handlers((_Gate(gatekeeper).handler(),))
+    membership.add(members, database=db, directory=folder, gatekeeper=gatekeeper)
     # Every loopback address, so that a test can come by one the certificate does not name.
     members.add_secure_port(f"0.0.0.0:{alliance.port}", mtls_server_credentials(folder))
     for server in (enrolment, members):

@@ -8,8 +8,10 @@ from coordinator.db import Database
 from coordinator.enrolment.founding import found
 from coordinator.enrolment.redeeming import Enrolment
 from participant.node.join import join
+from participant.node.renewal import renew
 from shared.trust.invitation import read_invitation
 from tests.support.alliance import in_process
+from tests.support.renewal import directly, renewals_of
 
 
 def found_here(folder: str) -> None:
@@ -23,3 +25,11 @@ def join_here(folder: str) -> None:
     db = Database.open(root / "c")
     service = Enrolment.open(root / "c", db)
     join(root / "m", read_invitation(root / "token"), in_process(service))
+
+
+def renew_here(folder: str) -> None:
+    """Renew the certificates of the member in ``folder/members/a``."""
+    root = Path(folder)
+    db = Database.open(root / "coordinator")
+    member = root / "members" / "a"
+    renew(member, directly(renewals_of(root / "coordinator", db), member))

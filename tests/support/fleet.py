@@ -201,6 +201,7 @@ class Fleet:
             handler,
             timing=self.timing,
             on_state=lambda *state: states.append(state),
+            **options,
         )
         node = Node(
             connection, asyncio.run_coroutine_threadsafe(connection.run(), self.loop), states
@@ -447,7 +448,7 @@ class InProcessGrid(AllianceGrid):
         if instruction is None:
             return
         self.hub.delivered(key, index)
-        received = decode(encode(instruction))
+        received = decode(instruction.data)
         try:
             reply = self._apps[index](received, self._context(received.metadata.run_id, index))
         except TouchstoneError as error:

@@ -1,0 +1,58 @@
+"""The long-lived processes, started as processes and ended when the test is over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.fleet import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+ENV = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'protos'}", "PYTHONUNBUFFERED": "1"}
+
+
+class Process:
+    """A child whose stderr goes to a file."""
+
+    def __init__(self, verb: str, folder: Path, log: Path) -> None:
+        self.log = log
+        command = [sys.executable, "-m", "tests.support.fleet_process", verb, "--dir", str(folder)]
+        with log.open("wb") as sink:
+            self.child = subprocess.Popen(command, cwd=ROOT, env=ENV, stdout=sink, stderr=sink)
+
+    def said(self, text: str) -> bool:
+        return text in self.log.read_text()
+
+    def wait_for(self, text: str) -> None:
+        wait_until(lambda: self.said(text) or self.child.poll() is not None, 60)
+        assert self.said(text), self.log.read_text()
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        self.child.send_signal(number)
+        return self.child.wait(60)
+
+
+Start = Callable[[str, Path], Process]
+
+
+@contextmanager
+def starting(tmp_path: Path) -> Iterator[Start]:
+    """Yield what starts ``serve`` or ``up`` on a folder; what still runs afterwards is killed."""
+    processes: list[Process] = []
+
+    def start(verb: str, folder: Path) -> Process:
+        process = Process(verb, folder, tmp_path / f"{len(processes)}-{verb}.txt")
+        processes.append(process)
+        return process
+
+    try:
+        yield start
+    finally:
+        for process in processes:
+            if process.child.poll() is None:
+                process.end(signal.SIGKILL)
