@@ -52,7 +52,11 @@ MEMBER_EVENTS: dict[str, str] = {
     "peer.unpinned": "a pin was given up",
     "certificate.renewed": "this node's certificates were renewed; names the new fingerprint",
     "data.imported": "a file's records were stored; names the file's digest and counts",
-    "run.answered": "this node agreed to a run or refused it; names the reason code",
+    "run.answered": "this node agreed to a run, refused it, or waits for its person; names the "
+    "reason, the code that was told, and the digests of manifest and policy",
+    "run.approved": "a person here approved a run; written before it takes effect",
+    "run.declined": "a person here refused a run; written before it takes effect",
+    "policy.set": "`policy set` changed rules; names them and the digest of the file before",
     "run.ended": "the coordinator said that a run is over; its secrets were wiped",
     "model.verified": "a release's signature, digests and transcript hold",
     "model.refused": "a release does not verify, or is not newer than what ran here before",

@@ -1,41 +1,36 @@
-"""`policy init|show|check` and `peers me|accept|list|pin|unpin`."""
+"""`policy init|show|check|set`: what this node may take part in."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import difflib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated, Any
 
 import typer
 
-from participant.node import peers as peers_module
-from participant.node.config import NodeConfig
-from participant.node.keystore import identity_key
-from participant.node.policy import load_policy, write_default
-from shared.console import JsonFlag, emit, say
-
-if TYPE_CHECKING:
-    from participant.store.audit import AuditLog
+from participant.node import policy as rules
+from participant.node.policy_edit import edited, parse_value
+from participant.node.policy_notes import notes
+from shared.console import JsonFlag, emit, out, say
+from shared.errors import BadInput
+from shared.files import write_atomic
 
 policy_app = typer.Typer(help="What this node may take part in.", no_args_is_help=True)
-peers_app = typer.Typer(help="Whom this member knows.", no_args_is_help=True)
 DirOption = typer.Option(..., "--dir", envvar="TOUCHSTONE_DIR", help="The node's state folder.")
 
 
 def register(app: typer.Typer) -> None:
-    """Add both nouns to the command."""
+    """Add the noun to the command."""
     app.add_typer(policy_app, name="policy")
-    app.add_typer(peers_app, name="peers")
 
 
 @policy_app.command("init")
 def init(folder: Path = DirOption, as_json: bool = JsonFlag) -> None:
     """Write the commented policy that refuses everything, unless there is one."""
-    path = folder / "policy.toml"
+    path = folder / rules.POLICY_FILE
     existed = path.exists()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_default(path)
+    rules.write_default(path)
     emit(
         {"path": str(path), "already_there": existed},
         as_json=as_json,
@@ -45,126 +40,119 @@ def init(folder: Path = DirOption, as_json: bool = JsonFlag) -> None:
 
 @policy_app.command("show")
 def show(folder: Path = DirOption, as_json: bool = JsonFlag) -> None:
-    """Print the rules in force."""
-    policy = load_policy(folder / "policy.toml")
-    rules = policy.model_dump(mode="json")
-    emit(rules, as_json=as_json, text="\n".join(f"{name} = {rules[name]!r}" for name in rules))
+    """Print the rules in force, and whether each is written in the file or a default."""
+    path = folder / rules.POLICY_FILE
+    written = rules.values_in(rules.policy_text(path))
+    in_force = rules.checked(written).model_dump(mode="json")
+    default = rules.Policy().model_dump(mode="json")
+    data = [
+        {
+            "rule": name,
+            "value": value,
+            "origin": "file" if name in written else "default",
+            "default": default[name],
+        }
+        for name, value in in_force.items()
+    ]
+    digest = rules.policy_digest(path)
+    emit(
+        {"path": str(path), "sha256": digest, "rules": data},
+        as_json=as_json,
+        text=lambda: _print_rules(data, digest),
+    )
+
+
+def _print_rules(data: list[dict[str, Any]], digest: str) -> None:
+    for item in data:
+        default = "" if item["value"] == item["default"] else f", default {_toml(item['default'])}"
+        line = f"{item['rule']} = {_toml(item['value'])}"
+        out.print(f"{line:<52}  # {item['origin']}{default}", markup=False)
+    out.print(f"sha256 of {rules.POLICY_FILE}: {digest}", markup=False)
+
+
+def _toml(value: object) -> str:
+    return "none" if value is None else str(value) if isinstance(value, float) else repr(value)
 
 
 @policy_app.command("check")
 def check(folder: Path = DirOption, as_json: bool = JsonFlag) -> None:
-    """Validate the policy file; exit code 3 when it is wrong."""
-    policy = load_policy(folder / "policy.toml")
-    if not policy.allowed_purposes:
-        say("note: allowed_purposes is empty, so every run is refused")
-    emit({"valid": True}, as_json=as_json, text="the policy is valid")
+    """Validate the policy file, and name what a security officer should have meant.
 
-
-@peers_app.command("me")
-def me(folder: Path = DirOption, as_json: bool = JsonFlag) -> None:
-    """Print this member's own fingerprint, to be told to the others."""
-    config = NodeConfig.load(folder).member
-    own = peers_module.fingerprint(identity_key(folder).public_key().public_bytes_raw())
+    Exit code 3 when it is wrong. Notes do not make it wrong.
+    """
+    path = folder / rules.POLICY_FILE
+    found = notes(folder, rules.load_policy(path))
+    for note in found:
+        say(f"note: {note}")
     emit(
-        {"member_id": config.member_id, "index": config.index, "fingerprint": own},
+        {"valid": True, "sha256": rules.policy_digest(path), "notes": found},
         as_json=as_json,
-        text=f"{config.member_id} (member {config.index})\n{own}",
+        text="the policy is valid",
     )
 
 
-@peers_app.command("accept")
-def accept(folder: Path = DirOption, as_json: bool = JsonFlag) -> None:
-    """Fetch the alliance's roster, show it, and accept it as this member's own view."""
-    from participant.node.registry_client import fetch_roster
-
-    config = NodeConfig.load(folder).member
-    roster = fetch_roster(folder)
-    own_key = identity_key(folder).public_key().public_bytes_raw()
-    changed = peers_module.Peers(folder).accept(roster, own_index=config.index, own_key=own_key)
-    if changed:
-        body = {"epoch": roster.epoch, "members": len(roster.entries)}
-        with _log(folder) as audit:
-            audit.append("roster.accepted", {**body, "sha256": roster.hash().hex()})
-    entries = [
-        {
-            "index": e.index,
-            "member_id": e.member_id,
-            "fingerprint": peers_module.fingerprint(e.public_key),
-        }
-        for e in roster.entries
-    ]
-    lines = [f"{e['index']:>4}  {e['member_id']}  {e['fingerprint']}" for e in entries]
-    state = "accepted" if changed else "already accepted"
-    emit(
-        {"epoch": roster.epoch, "already_accepted": not changed, "members": entries},
-        as_json=as_json,
-        text="\n".join([f"roster of epoch {roster.epoch}: {state}", *lines]),
-    )
-
-
-@peers_app.command("list")
-def list_peers(folder: Path = DirOption, as_json: bool = JsonFlag) -> None:
-    """List the accepted roster and who is pinned."""
-    view = peers_module.Peers(folder)
-    roster, pinned = view.roster(), view.pinned_indices()
-    entries = roster.entries if roster else ()
-    rows = [
-        {
-            "index": entry.index,
-            "member_id": entry.member_id,
-            "fingerprint": peers_module.fingerprint(entry.public_key),
-            "pinned": entry.index in pinned,
-        }
-        for entry in entries
-    ]
-    lines = [
-        f"{row['index']:>4}  {'pinned' if row['pinned'] else '      '}  {row['member_id']}  "
-        f"{row['fingerprint']}"
-        for row in rows
-    ]
-    emit({"members": rows}, as_json=as_json, text="\n".join(lines) or "no roster accepted yet")
-
-
-@peers_app.command("pin")
-def pin(
-    member_id: str,
-    fingerprint: str = typer.Argument(..., help="As that member told you, over another channel."),
+@policy_app.command("set")
+def set_rules(
+    pairs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY VALUE [KEY VALUE ...]", help="Rules and their new values."),
+    ] = None,
     folder: Path = DirOption,
+    unset: Annotated[
+        list[str] | None, typer.Option("--unset", help="Leave this rule to its default; repeat.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the change, write nothing.")
+    ] = False,
     as_json: bool = JsonFlag,
 ) -> None:
-    """Pin a peer's fingerprint; refused (exit code 7) when the roster's key has another one."""
-    changed = peers_module.Peers(folder).pin(member_id, fingerprint)
-    if changed:
-        with _log(folder) as audit:
-            audit.append("peer.pinned", {"member_id": member_id})
+    """Change rules in the policy file, all or none, and keep its comments.
+
+    A list is written with commas: `policy set allowed_purposes one,two`. The node reads the file
+    before every answer, so the change is in force at once. Exit code 2 for a rule or value that
+    cannot be, 3 when the file as a whole would not be valid.
+    """
+    path = folder / rules.POLICY_FILE
+    before = rules.policy_text(path)
+    values = {key: parse_value(key, text) for key, text in _pairs(pairs or [])}
+    dropped = [_known(key) for key in unset or []]
+    if not values and not dropped:
+        raise BadInput("name a rule and its value", hint="`policy show` lists them")
+    after = edited(before, values, dropped)
+    changed = after != before
+    if changed and not dry_run:
+        _write(folder, path, after, sorted({*values, *dropped}))
     emit(
-        {"member_id": member_id, "already_pinned": not changed},
+        {"changed": changed, "dry_run": dry_run, "set": values, "unset": dropped},
         as_json=as_json,
-        text=f"{member_id}: {'pinned' if changed else 'already pinned'}",
+        text=_difference(before, after) if changed else "already so",
     )
 
 
-@peers_app.command("unpin")
-def unpin(member_id: str, folder: Path = DirOption, as_json: bool = JsonFlag) -> None:
-    """Forget a pin."""
-    changed = peers_module.Peers(folder).unpin(member_id)
-    if changed:
-        with _log(folder) as audit:
-            audit.append("peer.unpinned", {"member_id": member_id})
-    emit(
-        {"member_id": member_id, "already_unpinned": not changed},
-        as_json=as_json,
-        text=f"{member_id}: {'unpinned' if changed else 'was not pinned'}",
-    )
+def _pairs(words: list[str]) -> list[tuple[str, str]]:
+    if len(words) % 2:
+        raise BadInput("each rule needs a value", hint='quote a value with blanks in it: "a b"')
+    keys = words[0::2]
+    if len(set(keys)) != len(keys):
+        raise BadInput("a rule is named twice")
+    return list(zip(keys, words[1::2], strict=True))
 
 
-@contextmanager
-def _log(folder: Path) -> Iterator[AuditLog]:
-    """Open the node's audit log for one event."""
-    from participant.store import Store
+def _known(key: str) -> str:
+    if key not in rules.Policy.model_fields:
+        raise BadInput(f"the policy has no rule {key[:40]!r}", hint="`policy show` lists them")
+    return key
 
-    store = Store.open(folder)
-    try:
-        yield store.audit
-    finally:
-        store.close()
+
+def _write(folder: Path, path: Path, text: str, changed: list[str]) -> None:
+    from participant.cli.store import audit_log
+
+    with audit_log(folder) as audit:
+        body = {"rules": changed, "sha256_before": rules.policy_digest(path)}
+        audit.append("policy.set", body)
+    write_atomic(path, text.encode(), mode=0o600)
+
+
+def _difference(before: str, after: str) -> str:
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=0)
+    return "\n".join(line for line in lines if not line.startswith(("---", "+++", "@@")))

@@ -1,4 +1,4 @@
-"""``touchstone-participant run``: hold a finished run against what this member saw of it."""
+"""`run list|pending|explain|approve|refuse|audit`: what this node is asked, and what it says."""
 
 from __future__ import annotations
 
@@ -8,9 +8,18 @@ from typing import Annotated
 
 import typer
 
-from shared.console import JsonFlag, emit
+from participant.cli.store import opened
+from participant.node.explain import Explanation
+from shared.clock import SystemClock
+from shared.console import JsonFlag, emit, say
+from shared.errors import Exit
+from shared.fleet.refusals import NOT_YET
 
-runs = typer.Typer(help="Training runs this member took part in.", no_args_is_help=True)
+runs = typer.Typer(help="Training runs this member was asked to join.", no_args_is_help=True)
+RunId = Annotated[str, typer.Argument(help="The run's id, or as many first digits as are unique.")]
+StateDir = Annotated[
+    Path, typer.Option("--dir", help="The node's folder.", envvar="TOUCHSTONE_DIR")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -20,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 @runs.callback()
 def _noun() -> None:
-    """Training runs this member took part in."""
+    """Training runs this member was asked to join."""
 
 
 @runs.command("audit")
@@ -28,9 +37,7 @@ def audit(
     run: Annotated[
         str, typer.Argument(help="The run's id, or the first digits of one answered here.")
     ],
-    state_dir: Annotated[
-        Path, typer.Option("--dir", help="The node's folder.", envvar="TOUCHSTONE_DIR")
-    ],
+    state_dir: StateDir,
     offline: Annotated[
         bool, typer.Option("--offline", help="Use what is on this machine only.")
     ] = False,
@@ -43,3 +50,93 @@ def audit(
     run_id = resolve_run(state_dir, run)
     report = audit_run(state_dir, run_id, None if offline else channel_factory(state_dir))
     emit(asdict(report), as_json=as_json, text="\n".join(report.lines()))
+
+
+@runs.command("list")
+def list_runs(state_dir: StateDir, as_json: bool = JsonFlag) -> None:
+    """Show every run this node was asked to join, and what it answered."""
+    _print_runs(state_dir, as_json, waiting_only=False)
+
+
+@runs.command("pending")
+def pending(state_dir: StateDir, as_json: bool = JsonFlag) -> None:
+    """Show the runs that wait for a person here to approve or refuse them."""
+    _print_runs(state_dir, as_json, waiting_only=True)
+
+
+def _print_runs(state_dir: Path, as_json: bool, *, waiting_only: bool) -> None:
+    from participant.cli.run_text import asked_data, print_asked
+    from participant.node.decide import asked_runs
+
+    with opened(state_dir) as store:
+        found = asked_runs(state_dir, store, SystemClock().now())
+    shown = [item for item in found if item.waits or not waiting_only]
+    if not shown:
+        say("no run waits for a person here" if waiting_only else "no run has asked yet")
+    emit(
+        {"runs": [asked_data(item) for item in shown]},
+        as_json=as_json,
+        text=(lambda: print_asked(shown)) if shown else "",
+    )
+
+
+@runs.command("explain")
+def explain(run: RunId, state_dir: StateDir, as_json: bool = JsonFlag) -> None:
+    """Hold every rule of the policy against one run, and show what was answered and why.
+
+    Exit code 8 when the node, asked now, would refuse; a run that only waits ends with 0.
+    """
+    from participant.cli.run_text import explanation_data, print_explanation
+    from participant.node.explain import explain_run
+
+    with opened(state_dir) as store:
+        found = explain_run(state_dir, store, run, SystemClock().now())
+    emit(explanation_data(found), as_json=as_json, text=lambda: print_explanation(found))
+    if _refused(found):
+        raise typer.Exit(int(Exit.POLICY))
+
+
+def _refused(found: Explanation) -> bool:
+    return any(item.reason not in NOT_YET for item in found.objections)
+
+
+@runs.command("approve")
+def approve(
+    run: RunId,
+    state_dir: StateDir,
+    manifest: Annotated[
+        str, typer.Option("--manifest", help="SHA-256 the manifest must have; exit code 7 if not.")
+    ] = "",
+    as_json: bool = JsonFlag,
+) -> None:
+    """Let this node take part in one run; the policy's other rules still have to agree."""
+    from participant.node import decide
+
+    with opened(state_dir) as store:
+        verified, changed = decide.approve(
+            state_dir, store, run, SystemClock().now(), manifest=manifest
+        )
+    _emit_decision(verified.manifest.run_id.hex(), "approved", changed, as_json)
+
+
+@runs.command("refuse")
+def refuse(
+    run: RunId,
+    state_dir: StateDir,
+    reason: Annotated[str, typer.Option(help="Why; stays on this machine.")] = "",
+    as_json: bool = JsonFlag,
+) -> None:
+    """Keep this node out of one run; one it is in already ends for it at the next round."""
+    from participant.node import decide
+
+    with opened(state_dir) as store:
+        verified, changed = decide.refuse(state_dir, store, run, SystemClock().now(), reason=reason)
+    _emit_decision(verified.manifest.run_id.hex(), "refused", changed, as_json)
+
+
+def _emit_decision(run_id: str, said: str, changed: bool, as_json: bool) -> None:
+    emit(
+        {"run_id": run_id, f"already_{said}": not changed},
+        as_json=as_json,
+        text=f"run {run_id[:8]}: {said if changed else f'already {said}'}",
+    )

@@ -91,7 +91,7 @@ class Peers:
             StateError: no roster has been accepted.
             VerificationError: the roster's key for that member has another fingerprint.
         """
-        entry = self._entry(member_id)
+        _, entry = self.known(member_id)
         wanted = _normal(claimed)
         if hashlib.sha256(entry.public_key).hexdigest() != wanted:
             raise VerificationError(
@@ -123,13 +123,19 @@ class Peers:
             if pins.get(entry.member_id) == hashlib.sha256(entry.public_key).hexdigest()
         )
 
-    def _entry(self, member_id: str) -> RosterEntry:
+    def known(self, member_id: str) -> tuple[Roster, RosterEntry]:
+        """Return the accepted roster and its entry of a member.
+
+        Raises:
+            StateError: no roster has been accepted.
+            NotFound: the roster has no member of that name.
+        """
         roster = self.roster()
         if roster is None:
             raise StateError(
                 "no roster has been accepted yet", hint="run `touchstone-participant peers accept`"
             )
-        return roster.by_name(member_id)
+        return roster, roster.by_name(member_id)
 
     def _write(self, pins: dict[str, str]) -> None:
         lines = ["[pinned]", *(f'"{name}" = "{value}"' for name, value in sorted(pins.items()))]

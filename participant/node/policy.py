@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import math
 import tomllib
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -58,6 +59,18 @@ threads = 1
 
 # How often a run may repeat a round whose result was lost. Each repeat is one more look.
 burnt_rounds = 2
+
+# A release runs here unless a rival (what runs now, your own local-only model) is better on your
+# own hold-out: has the higher PR-AUC in at least this share of 400 resamples of it.
+accept_rival_wins = 0.8
+
+# A hold-out with fewer rows, or fewer of either class, decides nothing: what runs stays.
+accept_min_rows = 20
+accept_min_class_rows = 3
+
+# Whether the node may put a personal head, fitted on your own records, on top of a release. It is
+# used only if it wins the share above against the bare release.
+personal_head = true
 """
 
 
@@ -77,6 +90,10 @@ class Policy(BaseModel):
     hours: str = "00:00-24:00"
     threads: int = Field(1, ge=1, le=256)
     burnt_rounds: int = Field(2, ge=0)
+    accept_rival_wins: float = Field(0.8, ge=0.5, le=1)
+    accept_min_rows: int = Field(20, ge=1)
+    accept_min_class_rows: int = Field(3, ge=1)
+    personal_head: bool = True
 
     @field_validator("hours")
     @classmethod
@@ -99,15 +116,21 @@ class Policy(BaseModel):
 
 def _minutes(span: str) -> tuple[int, int]:
     try:
-        start, end = (
-            int(hours) * 60 + int(minutes)
-            for hours, minutes in (part.strip().split(":") for part in span.split("-"))
-        )
+        start, end = (_minute(part.strip()) for part in span.split("-"))
     except ValueError as error:
         raise ValueError('hours are written "22:00-06:00"') from error
     if not (0 <= start <= 1440 and 0 <= end <= 1440):
         raise ValueError('hours lie between "00:00" and "24:00"')
+    if start == end:
+        raise ValueError('hours that end when they begin are unclear; always is "00:00-24:00"')
     return start, end
+
+
+def _minute(text: str) -> int:
+    hours, minutes = text.split(":")
+    if not 0 <= int(minutes) < 60:
+        raise ValueError("an hour has 60 minutes")
+    return int(hours) * 60 + int(minutes)
 
 
 def load_policy(path: Path) -> Policy:
@@ -116,19 +139,50 @@ def load_policy(path: Path) -> Policy:
     Raises:
         ConfigError: it is missing, not TOML, has an unknown key or a value out of range.
     """
+    return checked(values_in(policy_text(path)))
+
+
+def policy_text(path: Path) -> str:
+    """Return the text of a policy file.
+
+    Raises:
+        ConfigError: there is none, or it is not UTF-8.
+    """
     try:
-        return Policy.model_validate(tomllib.loads(path.read_text("utf-8")))
+        return path.read_text("utf-8")
     except FileNotFoundError as error:
         raise ConfigError(
             f"there is no policy at {path}",
             hint="`touchstone-participant policy init` writes a commented one",
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path.name} is not valid TOML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path.name} is not UTF-8") from error
+
+
+def values_in(text: str) -> dict[str, Any]:
+    """Return what a policy file sets, not yet checked.
+
+    Raises:
+        ConfigError: it is not TOML.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{POLICY_FILE} is not valid TOML: {error}") from error
+
+
+def checked(values: Mapping[str, Any]) -> Policy:
+    """Return the policy with these rules.
+
+    Raises:
+        ConfigError: there is no such rule, or a value is out of range; names the rule.
+    """
+    try:
+        return Policy.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or path.name
-        raise ConfigError(f"{path.name}: {where}: {first['msg'].lower()}") from error
+        where = ".".join(str(part) for part in first["loc"]) or POLICY_FILE
+        raise ConfigError(f"{POLICY_FILE}: {where}: {first['msg'].lower()}") from error
 
 
 def policy_digest(path: Path) -> str:
