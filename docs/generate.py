@@ -41,7 +41,7 @@ EXITS: dict[Exit, str] = {
     Exit.VERIFICATION: "a signature, digest, fingerprint, version or chain does not hold",
     Exit.POLICY: "a policy or privacy budget says no",
     Exit.PARTIAL: "done in part: some rows were rejected, the rest was kept",
-    Exit.DOCTOR: "reserved: no command of this version ends with it",
+    Exit.DOCTOR: "`doctor` found something that fails",
     Exit.BUG: "unexpected error, a bug; `--debug` shows where",
     Exit.INTERRUPTED: "interrupted by the person at the keyboard",
 }

@@ -83,7 +83,10 @@ def _is_renewed(unit: Unit, peer: Peer) -> bool:
     if hmac.compare_digest(member.tls_fingerprint, peer.fingerprint):
         return False
     if not unit.renewals.has(peer.index, peer.fingerprint):
-        raise AuthError("this certificate is not the member's current one")
+        raise AuthError(
+            "this certificate is not the member's current one",
+            hint="keys/ may be from a backup older than the last renewal; restore a newer one",
+        )
     return True
 
 

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from participant.cli import audit, cert, data, join, model, peers, policy, run, score, up
+from participant.cli import (
+    audit,
+    bugreport,
+    cert,
+    data,
+    doctor,
+    join,
+    model,
+    peers,
+    policy,
+    run,
+    score,
+    up,
+)
 from shared.console import run_app
 
 app = typer.Typer(
@@ -15,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for module in (join, cert, policy, peers, data, up, run, model, score, audit):
+for module in (join, cert, policy, peers, data, up, run, model, score, audit, doctor, bugreport):
     module.register(app)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import grpc
@@ -15,6 +15,7 @@ from alliance.v1 import membership_pb2_grpc
 from participant.node.config import NodeConfig
 from participant.node.keystore import channel_credentials
 from shared.clock import from_unix
+from shared.errors import MalformedMessage
 from shared.fleet.grpc_errors import reraised
 from shared.limits import MAX_ENROLMENT_MESSAGE_BYTES
 from shared.trust.renewal import RenewalGrant, RenewalRequest
@@ -45,10 +46,17 @@ class MembershipClient:
         self._stub = membership_pb2_grpc.MembershipServiceStub(channel)
 
     def check(self) -> Admission:
-        """Return what the coordinator says; its clock is good to the second."""
+        """Return what the coordinator says.
+
+        Raises:
+            MalformedMessage: it tells a time that no calendar has.
+        """
         with reraised("ask the coordinator"):
             reply: pb.CheckReply = self._stub.Check(pb.CheckRequest(), timeout=TIMEOUT_S)
-        at = from_unix(reply.unix_ms // 1000)
+        try:
+            at = from_unix(reply.unix_ms // 1000) + timedelta(milliseconds=reply.unix_ms % 1000)
+        except (ValueError, OverflowError, OSError) as error:
+            raise MalformedMessage("the coordinator's time is no time") from error
         return Admission(reply.index, reply.member_id, at, reply.software, reply.protocol)
 
     def renew(self, request: RenewalRequest) -> RenewalGrant:

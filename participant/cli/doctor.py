@@ -1,0 +1,41 @@
+"""`doctor`: what is wrong with this node, and what to do about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from shared.console import JsonFlag, emit
+from shared.errors import Exit
+
+if TYPE_CHECKING:
+    from participant.doctor.report import Report
+
+DirOption = typer.Option(..., "--dir", envvar="TOUCHSTONE_DIR", help="The node's state folder.")
+OfflineFlag = typer.Option(False, "--offline", help="Leave the network alone.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command."""
+    app.command("doctor")(doctor)
+
+
+def doctor(folder: Path = DirOption, offline: bool = OfflineFlag, as_json: bool = JsonFlag) -> None:
+    """Check installation, folder, certificates, network, records; exit code 10 if any fails."""
+    from participant.doctor.service import examine  # imports Flower and polars
+
+    report = examine(folder, offline=offline)
+    emit(report.as_dict(), as_json=as_json, text=_text(report))
+    if not report.healthy:
+        raise typer.Exit(int(Exit.DOCTOR))
+
+
+def _text(report: Report) -> str:
+    lines = []
+    for check in report.checks:
+        lines.append(f"{check.status.value:<8}{check.name:<24}{check.text}")
+        if check.hint:
+            lines.append(f"{'':<32}hint: {check.hint}")
+    return "\n".join([*lines, ", ".join(report.summary())])

@@ -1,0 +1,1 @@
+"""Looks a node over, from its installation to its coordinator, and explains what is wrong."""

@@ -1,0 +1,128 @@
+"""Are the records, the audit log, the model and the privacy budget in order?
+
+Told in words and codes only: nothing here says how many records this member has.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+
+from participant.contract import contract_of, table_of
+from participant.deployment.active import active_model
+from participant.doctor.report import Check, Status, attempt, fail, ok, skipped, warn
+from participant.store import Store
+from participant.store.database import SCHEMA_HEAD
+from shared.clock import Clock
+from shared.errors import ConfigError, StorageError
+
+DATABASE = Path("store") / "touchstone.db"
+INDEX = Path("store") / "index.db"
+
+
+def check_records(state_dir: Path, clock: Clock) -> Iterator[Check]:
+    """Yield what there is to say about the database, and what rests on it.
+
+    A database that is damaged or of another version is not opened: opening would migrate it.
+    """
+    found = attempt("database", lambda: check_database(state_dir))
+    yield from found
+    for name, check in (("audit", check_audit), ("data", check_contract)):
+        if all(one.status is Status.OK for one in found):
+            yield from attempt(name, partial(check, state_dir, clock))
+        else:
+            yield skipped(name, f"not looked at: {found[-1].text}")
+
+
+def check_database(state_dir: Path) -> Check:
+    """Check both SQLite files as they lie there, before anything opens them for writing."""
+    if not (state_dir / DATABASE).exists():
+        hint = "touchstone-participant data import"
+        return warn("database", "no_records", "nothing has been imported yet", hint)
+    for path in (DATABASE, INDEX):
+        if (state_dir / path).exists():
+            _check_integrity(state_dir / path)
+    return _schema(state_dir / DATABASE)
+
+
+def _check_integrity(path: Path) -> None:
+    with _read_only(path) as connection:
+        (told,) = connection.execute("pragma quick_check(1)").fetchone()
+    if told != "ok":
+        raise _damaged(path)
+
+
+def _schema(path: Path) -> Check:
+    with _read_only(path) as connection:
+        known = "select count(*) from sqlite_master where name = 'alembic_version'"
+        if not connection.execute(known).fetchone()[0]:
+            hint = "touchstone-participant data import"
+            return warn("database", "no_records", "the database is still empty", hint)
+        (found,) = connection.execute("select version_num from alembic_version").fetchone()
+    if found == SCHEMA_HEAD:
+        return ok("database", f"whole, schema {found}")
+    if str(found) < SCHEMA_HEAD:
+        text = f"schema {found}, which the next command brings to {SCHEMA_HEAD}"
+        return warn("database", "schema_old", text, "make a backup before you go on")
+    raise ConfigError(
+        f"the store has schema {found}, newer than this program knows",
+        hint="install the newer touchstone again, or restore a backup of the state folder",
+    )
+
+
+@contextmanager
+def _read_only(path: Path) -> Iterator[sqlite3.Connection]:
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            yield connection
+    except sqlite3.DatabaseError as error:
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> StorageError:
+    return StorageError(
+        f"{path.name} is damaged or cannot be read", hint="restore it from a backup"
+    )
+
+
+@contextmanager
+def _opened(state_dir: Path, clock: Clock) -> Iterator[Store]:
+    store = Store.open(state_dir, clock=clock, create=False)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def check_audit(state_dir: Path, clock: Clock) -> Check:
+    """Check the chain of this node's audit log."""
+    with _opened(state_dir, clock) as store:
+        store.audit.verify()
+    return ok("audit", "the audit log's chain holds")
+
+
+def check_contract(state_dir: Path, clock: Clock) -> Check:
+    """Check whether the records may train, by the data contract."""
+    with _opened(state_dir, clock) as store:
+        report = contract_of(store, table_of(store))
+    if not report.holds:
+        codes = sorted({one.code for one in report.findings if one.level == "fail"})
+        text = f"the records may not train: {', '.join(codes)}"
+        return fail("data", "data_contract", text, "touchstone-participant data check shows why")
+    if report.findings:
+        text = "the records may train, with remarks"
+        hint = "touchstone-participant data check shows them"
+        return warn("data", "data_remarks", text, hint)
+    return ok("data", "the records may train")
+
+
+def check_model(state_dir: Path) -> Check:
+    """Check the model that runs: file, signature, feature space."""
+    model = active_model(state_dir)
+    if model is None:
+        text = "no model runs yet, so nothing can be scored"
+        return warn("model", "no_model", text, "take part in a run, or activate a release")
+    return ok("model", f"{model.release_id[:12]} verifies, for {model.kind}")

@@ -1,0 +1,57 @@
+"""The examination: every check, in the order in which a person would go about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from participant.doctor import certificates, folder, installation, network, records
+from participant.doctor.report import Examine, Report, attempt
+from shared.clock import Clock, SystemClock
+
+Progress = Callable[[str], None]
+
+
+def examine(
+    state_dir: Path,
+    *,
+    offline: bool = False,
+    clock: Clock | None = None,
+    progress: Progress = lambda _name: None,
+) -> Report:
+    """Look a node over; nothing that is wrong keeps the later checks from being made.
+
+    Args:
+        state_dir: the member's state folder; it need not be whole.
+        offline: leave the network alone.
+        clock: for certificates and the comparison with the coordinator's clock.
+        progress: told the name of each check that begins.
+    """
+    found = []
+    for name, check in _checks(state_dir, offline, clock or SystemClock()).items():
+        progress(name)
+        found += attempt(name, check)
+    return Report(tuple(found))
+
+
+def _checks(state_dir: Path, offline: bool, clock: Clock) -> dict[str, Examine]:
+    def reach() -> Examine:
+        if offline:
+            return network.network_skipped
+        return lambda: network.check_network(state_dir, clock)
+
+    return {
+        "python": installation.check_python,
+        "packages": installation.check_packages,
+        "flower": installation.check_flower,
+        "config": lambda: folder.check_config(state_dir),
+        "policy": lambda: folder.check_policy(state_dir),
+        "modes": lambda: folder.check_modes(state_dir),
+        "disk": lambda: folder.check_disk(state_dir),
+        "process": lambda: folder.check_process(state_dir),
+        "secrets": lambda: folder.check_secrets(state_dir),
+        "certificates": lambda: certificates.check_certificates(state_dir, clock.now()),
+        "network": reach(),
+        "records": lambda: records.check_records(state_dir, clock),
+        "model": lambda: records.check_model(state_dir),
+    }
