@@ -14,13 +14,11 @@ import argparse
 import asyncio
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import shared.fleet.environment  # noqa: F401 - before flwr: no telemetry, no update check
@@ -28,6 +26,7 @@ import shared.fleet.environment  # noqa: F401 - before flwr: no telemetry, no up
 # isort: split
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, RecordDict
+from loopback import free_port, wait
 
 from coordinator import serving
 from coordinator.db import Database
@@ -52,6 +51,7 @@ PLAIN = "train.plain"
 PLAIN_REPEATS = 11
 POLICY = """\
 allowed_purposes = ["counterfeit-detection"]
+approval = "never"
 min_cohort = 2
 max_colluders = 1
 min_known_peers = 2
@@ -68,7 +68,7 @@ class NoTraining:
         self._update = 0.01 * draw.standard_normal(spec.n_params, dtype=np.float32)
 
     def facts(self) -> DataFacts:
-        return DataFacts(1000, 100)
+        return DataFacts(1000, 100, contract_holds=True)
 
     def update(self, _model: object, _terms: object, *, seed: int, threads: int) -> np.ndarray:
         return self._update
@@ -152,28 +152,6 @@ def alliance(root: Path, members: int) -> tuple[Path, list[Path]]:
         (folder / "policy.toml").write_text(POLICY)
     database.close()
     return coordinator, folders
-
-
-def free_port() -> int:
-    """Return a port that, with its successor, was free a moment ago."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return int(port)
-
-
-def wait(true: Callable[[], bool], seconds: float) -> None:
-    """Wait for a condition."""
-    end = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > end:
-            raise SystemExit("the run did not end in time")
-        time.sleep(0.1)
 
 
 def measure(root: Path, arguments: argparse.Namespace) -> tuple[list[float], list[float], int]:

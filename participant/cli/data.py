@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from participant.cli import contract
+from participant.cli import contract, mapping
+from participant.cli.kinds import FileArgument, KindChoice, KindOption
 from shared.console import JsonFlag, emit, err, out, say
 from shared.errors import Exit
 
@@ -32,28 +32,16 @@ if TYPE_CHECKING:  # polars and the store: the other commands need not wait for 
 
 data_app = typer.Typer(help="Bring in listings, complaints and verdicts.", no_args_is_help=True)
 DirOption = typer.Option(..., "--dir", envvar="TOUCHSTONE_DIR", help="The node's state folder.")
-FileArgument = typer.Argument(..., metavar="FILE", help="CSV, TSV, JSON Lines or Parquet.")
 MappingOption = typer.Option(
     None, "--mapping", help="A TOML file, or the name of a mapping that comes with touchstone."
 )
 DryRunOption = typer.Option(False, "--dry-run", help="Check everything, store nothing.")
 
 
-class KindChoice(StrEnum):
-    """The record kinds, for the command line."""
-
-    LISTINGS = "listings"
-    COMPLAINTS = "complaints"
-    VERDICTS = "verdicts"
-    SHOPS = "shops"
-
-
-KindOption = typer.Option(..., "--kind", help="What the file holds.")
-
-
 def register(app: typer.Typer) -> None:
     """Add the noun to the command."""
     contract.register(data_app)
+    mapping.register(data_app)
     app.add_typer(data_app, name="data")
 
 
@@ -61,7 +49,7 @@ def register(app: typer.Typer) -> None:
 def import_command(
     file: Path = FileArgument,
     kind: KindChoice = KindOption,
-    mapping: str | None = MappingOption,
+    mapping_name: str | None = MappingOption,
     folder: Path = DirOption,
     dry_run: bool = DryRunOption,
     as_json: bool = JsonFlag,
@@ -72,7 +60,7 @@ def import_command(
 
     store = Store.open(folder)
     with _progress(file.name) as tell:
-        report = import_file(store, file, kind.value, mapping, progress=tell, dry_run=dry_run)
+        report = import_file(store, file, kind.value, mapping_name, progress=tell, dry_run=dry_run)
     if report.ignored:
         say(f"note: {len(report.ignored)} columns are not in the mapping and were left out")
     emit(report.as_dict(), as_json=as_json, text=_import_text(report))

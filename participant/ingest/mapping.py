@@ -194,10 +194,15 @@ def parse_mapping(text: str, name: str) -> Mapping:
         ) from error
 
 
+def shipped_mapping_text(name: str) -> str:
+    """Return the TOML text of a mapping that comes with the product."""
+    folder = resources.files("participant.ingest.mappings")
+    return (folder / f"{name}.toml").read_text(encoding="utf-8")
+
+
 def _text(name: str | Path) -> str:
     if str(name) in shipped_mappings():
-        folder = resources.files("participant.ingest.mappings")
-        return (folder / f"{name}.toml").read_text(encoding="utf-8")
+        return shipped_mapping_text(str(name))
     try:
         return Path(name).read_text(encoding="utf-8")
     except FileNotFoundError as error:

@@ -13,9 +13,13 @@ from typing import Literal
 
 from participant.node.policy import Policy
 from participant.node.reasons import refusal
+from participant.privacy.projection import Projection
 from shared.fleet.refusals import APPROVAL_PENDING, OUTSIDE_HOURS
+from shared.model.layout import ModelSpec
 from shared.trust.manifest import RunManifest
 from shared.trust.roster import Roster
+
+EPSILON_SLACK = 0.01
 
 Said = Literal["", "approved", "refused"]
 """What a person here has said about one exact manifest; nothing yet, if empty."""
@@ -31,7 +35,9 @@ class Facts:
         pinned: indices of members whose fingerprint it has pinned.
         rows: labelled rows in the training part.
         smallest_class: rows of the rarer class in the training part.
+        contract_holds: whether the records keep the data contract.
         epsilon_spent: evaluation epsilon in the ledger so far.
+        privacy: what a private run would cost; None for any other.
         feature_space: hash of the feature space of the installed software for the run's model.
         schema_version: record schema of the installed software.
         now: current time.
@@ -43,11 +49,13 @@ class Facts:
     pinned: frozenset[int]
     rows: int
     smallest_class: int
+    contract_holds: bool
     epsilon_spent: float
     feature_space: bytes
     schema_version: int
     now: datetime
     said: Said = ""
+    privacy: Projection | None = None
 
     @property
     def roster_size(self) -> int:
@@ -128,8 +136,21 @@ def _listed(manifest: RunManifest) -> set[int]:
     return {member.index for member in manifest.members}
 
 
+def _group(manifest: RunManifest, facts: Facts) -> set[int]:
+    """Return whom this member would be summed with: its group, where there are several."""
+    listed = _listed(manifest)
+    if facts.index not in listed:
+        return listed
+    return set(manifest.peers_of(manifest.group_of(facts.index)))
+
+
 def _known(manifest: RunManifest, facts: Facts) -> int:
-    return len((_listed(manifest) - {facts.index}) & facts.pinned)
+    return len((_group(manifest, facts) - {facts.index}) & facts.pinned)
+
+
+def _bound(policy: Policy, manifest: RunManifest, facts: Facts) -> int:
+    """Return the colluders the policy wants to withstand, of a group where there are several."""
+    return policy.colluders(len(_group(manifest, facts)) if manifest.grouped else facts.roster_size)
 
 
 def _peers(policy: Policy, manifest: RunManifest, facts: Facts) -> None:
@@ -143,12 +164,12 @@ def _cohort(policy: Policy, manifest: RunManifest, _facts: Facts) -> None:
 
 
 def _colluders(policy: Policy, manifest: RunManifest, facts: Facts) -> None:
-    if manifest.secure_sum.max_colluders < policy.colluders(facts.roster_size):
+    if manifest.secure_sum.max_colluders < _bound(policy, manifest, facts):
         raise refusal("colluder_bound")
 
 
-def _threshold(_policy: Policy, manifest: RunManifest, _facts: Facts) -> None:
-    terms, n = manifest.secure_sum, len(manifest.members)
+def _threshold(_policy: Policy, manifest: RunManifest, facts: Facts) -> None:
+    terms, n = manifest.secure_sum, len(_group(manifest, facts))
     if 2 * terms.threshold <= n + terms.max_colluders or not terms.threshold <= terms.n_min <= n:
         raise refusal("unsound_threshold")
     if terms.n_min < terms.max_colluders + 2:
@@ -162,9 +183,24 @@ def _software(_policy: Policy, manifest: RunManifest, facts: Facts) -> None:
         raise refusal("schema_version")
 
 
-def _privacy(_policy: Policy, manifest: RunManifest, _facts: Facts) -> None:
-    if manifest.epsilon_floor_milli:
-        raise refusal("privacy_mode")
+def _privacy(policy: Policy, manifest: RunManifest, facts: Facts) -> None:
+    projection = facts.privacy
+    if projection is None:
+        if policy.require_record_dp:
+            raise refusal("privacy_floor")
+        return
+    stated = manifest.epsilon_floor_milli / 1000
+    if stated > policy.max_run_epsilon or manifest.privacy.delta > policy.privacy_delta:
+        raise refusal("privacy_floor")
+    linear = ModelSpec.decode(manifest.model_spec).linear
+    # A distribution of losses is rounded towards more spent, by less than this.
+    if not linear or projection.run > stated + EPSILON_SLACK:
+        raise refusal("privacy_terms")
+
+
+def _privacy_budget(policy: Policy, _manifest: RunManifest, facts: Facts) -> None:
+    if facts.privacy is not None and facts.privacy.total > policy.privacy_budget:
+        raise refusal("privacy_budget")
 
 
 def _rows(policy: Policy, _manifest: RunManifest, facts: Facts) -> None:
@@ -175,6 +211,11 @@ def _rows(policy: Policy, _manifest: RunManifest, facts: Facts) -> None:
 def _classes(policy: Policy, _manifest: RunManifest, facts: Facts) -> None:
     if facts.smallest_class < policy.min_class_rows:
         raise refusal("too_few_of_a_class")
+
+
+def _contract(_policy: Policy, _manifest: RunManifest, facts: Facts) -> None:
+    if not facts.contract_holds:
+        raise refusal("data_contract")
 
 
 def _budget(policy: Policy, manifest: RunManifest, facts: Facts) -> None:
@@ -205,7 +246,9 @@ RULES: tuple[Rule, ...] = (
         "min_known_peers",
         _peers,
         lambda policy, _facts: f"at least {policy.min_known_peers}",
-        lambda manifest, facts: f"{_known(manifest, facts)} pinned of {len(manifest.members)}",
+        lambda manifest, facts: (
+            f"{_known(manifest, facts)} pinned of {len(_group(manifest, facts))}"
+        ),
     ),
     Rule(
         "min_cohort",
@@ -223,7 +266,9 @@ RULES: tuple[Rule, ...] = (
         "threshold",
         _threshold,
         lambda _policy, _facts: "two sets cannot both be opened",
-        lambda manifest, _facts: f"{manifest.secure_sum.threshold} of {len(manifest.members)}",
+        lambda manifest, facts: (
+            f"{manifest.secure_sum.threshold} of {len(_group(manifest, facts))}"
+        ),
     ),
     Rule(
         "software",
@@ -234,8 +279,14 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "record_privacy",
         _privacy,
-        lambda _policy, _facts: "not in this version",
+        lambda policy, _facts: _wanted_privacy(policy),
         lambda manifest, _facts: _epsilon_floor(manifest.epsilon_floor_milli),
+    ),
+    Rule(
+        "privacy_budget",
+        _privacy_budget,
+        lambda policy, _facts: f"at most {policy.privacy_budget:g} over all runs",
+        lambda _manifest, facts: _found_privacy(facts.privacy),
     ),
     Rule(
         "min_training_rows",
@@ -248,6 +299,12 @@ RULES: tuple[Rule, ...] = (
         _classes,
         lambda policy, _facts: f"at least {policy.min_class_rows}",
         lambda _manifest, facts: f"{facts.smallest_class} here",
+    ),
+    Rule(
+        "data_contract",
+        _contract,
+        lambda _policy, _facts: "holds",
+        lambda _manifest, facts: "holds" if facts.contract_holds else "fails, see `data check`",
     ),
     Rule(
         "evaluation_epsilon_budget",
@@ -284,3 +341,14 @@ def _versions(feature_space: bytes, schema_version: int) -> str:
 
 def _epsilon_floor(milli: int) -> str:
     return f"epsilon {milli / 1000:g}" if milli else "not used"
+
+
+def _wanted_privacy(policy: Policy) -> str:
+    needed = "needed" if policy.require_record_dp else "not needed"
+    return f"{needed}; epsilon at most {policy.max_run_epsilon:g}"
+
+
+def _found_privacy(projection: Projection | None) -> str:
+    if projection is None:
+        return "nothing: not a private run"
+    return f"{projection.spent:.3g} spent in others, {projection.total:.3g} with this one"

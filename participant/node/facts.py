@@ -9,6 +9,7 @@ from participant.node.config import NodeConfig
 from participant.node.consent import Facts, Said
 from participant.node.learner import DataFacts
 from participant.node.peers import Peers
+from participant.privacy.projection import Projection, project
 from participant.store import Store
 from shared.domain.vocabulary import SCHEMA_VERSION
 from shared.model.layout import ModelSpec, feature_space_hash
@@ -23,6 +24,7 @@ def facts_for(
     *,
     said: Said,
     now: datetime,
+    privacy_delta: float,
 ) -> Facts:
     """Return the facts that decide about one manifest.
 
@@ -33,6 +35,7 @@ def facts_for(
         known: of the data, in the form that training would use.
         said: what a person here has said about the manifest.
         now: current time.
+        privacy_delta: the policy's delta, at which everything spent is composed.
     """
     peers = Peers(state_dir)
     return Facts(
@@ -41,7 +44,9 @@ def facts_for(
         pinned=peers.pinned_indices(),
         rows=known.rows,
         smallest_class=known.smallest_class,
-        epsilon_spent=_epsilon_elsewhere(store, manifest.run_id),
+        contract_holds=known.contract_holds,
+        epsilon_spent=_evaluations_elsewhere(store, manifest.run_id),
+        privacy=_projection(store, manifest, privacy_delta),
         feature_space=feature_space_hash(ModelSpec.decode(manifest.model_spec)),
         schema_version=SCHEMA_VERSION,
         now=now,
@@ -49,6 +54,13 @@ def facts_for(
     )
 
 
-def _epsilon_elsewhere(store: Store, run_id: bytes) -> float:
+def _evaluations_elsewhere(store: Store, run_id: bytes) -> float:
     """Return evaluation epsilon spent in other runs; this one is projected whole."""
-    return store.ledger.total()[0] - store.ledger.total(run_id.hex())[0]
+    rows = [row for row in store.ledger.entries() if row.run_id != run_id.hex()]
+    return sum(row.amount for row in rows if row.kind == "evaluation")
+
+
+def _projection(store: Store, manifest: RunManifest, delta: float) -> Projection | None:
+    if not manifest.private:
+        return None
+    return project(manifest, store.ledger.charges(without=manifest.run_id.hex()), delta)

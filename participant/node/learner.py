@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from participant.contract import contract_of
 from participant.deployment.evidence import training_sets
 from participant.store import Store
-from participant.training.dataset import TrainingSet
+from participant.training.dataset import Table, TrainingSet
 from participant.training.inference import evaluate_histograms
 from participant.training.local import TrainConfig, local_update
+from participant.training.private import PrivateConfig, private_update
 from shared.model.layout import ModelSpec
 from shared.secagg import Evaluation
 from shared.trust.manifest import TrainingTerms
@@ -25,10 +28,12 @@ class DataFacts:
     Attributes:
         rows: labelled rows in the training part.
         smallest_class: rows of its rarer class.
+        contract_holds: whether the records keep the data contract.
     """
 
     rows: int
     smallest_class: int
+    contract_holds: bool
 
 
 class Learner(Protocol):
@@ -42,6 +47,12 @@ class Learner(Protocol):
         self, model: NDArray[np.float32], terms: TrainingTerms, *, seed: int, threads: int
     ) -> NDArray[np.float32]:
         """Train from ``model``; return the difference, float32[n_params]."""
+        ...
+
+    def private_update(
+        self, model: NDArray[np.float32], config: PrivateConfig
+    ) -> NDArray[np.float32]:
+        """Train from ``model`` with noise for every record; the difference, float32[n_params]."""
         ...
 
     def evaluate(self, model: NDArray[np.float32]) -> Evaluation:
@@ -59,13 +70,20 @@ class StoreLearner:
     """
 
     def __init__(self, store: Store, kind: str, spec: ModelSpec) -> None:
+        self._store = store
+        self._table: Table = "shops" if kind == "shop" else "listings"
         self._spec = spec
         self._set: TrainingSet = training_sets(store)(kind, spec)
 
     def facts(self) -> DataFacts:
-        """Return row counts of the training part."""
+        """Return row counts of the training part, and the data contract's verdict."""
         counts = self._set.class_counts("train")
-        return DataFacts(sum(counts), min(counts))
+        return DataFacts(sum(counts), min(counts), self._contract_holds)
+
+    @cached_property
+    def _contract_holds(self) -> bool:
+        """Asked once a run: what was agreed to stands for the records that were read then."""
+        return contract_of(self._store, self._table).holds
 
     def update(
         self, model: NDArray[np.float32], terms: TrainingTerms, *, seed: int, threads: int
@@ -79,6 +97,12 @@ class StoreLearner:
             threads=threads,
         )
         return local_update(self._spec, model, self._set, config)
+
+    def private_update(
+        self, model: NDArray[np.float32], config: PrivateConfig
+    ) -> NDArray[np.float32]:
+        """Train locally; see :func:`~participant.training.private.private_update`."""
+        return private_update(self._spec, model, self._set, config)
 
     def evaluate(self, model: NDArray[np.float32]) -> Evaluation:
         """Return loss and score histograms on the hold-out."""

@@ -61,6 +61,13 @@ REASONS: Mapping[str, Reason] = MappingProxyType(
             "ask the operator for a larger `--max-colluders`, or lower `max_colluders` knowingly",
         ),
         "unsound_threshold": Reason("the run's threshold does not protect against two sets"),
+        "group_size": Reason(
+            "the groups of the run are smaller than those that keep the promise, or too large"
+        ),
+        "groups_not_drawn": Reason(
+            "the run's groups are not the ones that this member took part in drawing",
+            "ask the operator: a node takes part in a drawing while it is connected",
+        ),
         "feature_space": Reason(
             "the run uses a feature space this software does not have",
             "install the version of touchstone that the others use",
@@ -69,7 +76,20 @@ REASONS: Mapping[str, Reason] = MappingProxyType(
             "the run uses another version of the record schema",
             "install the version of touchstone that the others use",
         ),
-        "privacy_mode": Reason("this software does not train with record-level privacy"),
+        "privacy_floor": Reason(
+            "the run protects single records less than the policy wants: not at all, or by a "
+            "larger epsilon or delta",
+            "ask the operator for a smaller `--dp-epsilon`, or change `require_record_dp`, "
+            "`max_run_epsilon` or `privacy_delta` knowingly",
+        ),
+        "privacy_terms": Reason(
+            "the run's noise does not give the privacy that its manifest states, or its model is "
+            "not the one that noise is made for",
+        ),
+        "privacy_budget": Reason(
+            "with this run, what this member has spent of its privacy would exceed the budget",
+            "`privacy ledger` shows where it went; raise `privacy_budget` knowingly",
+        ),
         "too_few_rows": Reason(
             "too few labelled rows to train on",
             "import verdicts or complaints, or lower `min_training_rows`",
@@ -78,6 +98,11 @@ REASONS: Mapping[str, Reason] = MappingProxyType(
         "too_few_of_a_class": Reason(
             "too few rows of one class to train on",
             "import records of the rarer class, or lower `min_class_rows`",
+            told=DATA_NOT_READY,
+        ),
+        "data_contract": Reason(
+            "the records do not keep the data contract",
+            "`data check` names what is wrong; correct the mapping and import again",
             told=DATA_NOT_READY,
         ),
         "epsilon_budget": Reason(

@@ -28,6 +28,7 @@ from participant.node.keystore import identity_key
 from participant.node.learner import DataFacts
 from participant.node.peers import Peers, fingerprint
 from participant.node.runtime import NodeRuntime
+from shared.limits import MIN_GROUP
 from shared.model.layout import ModelSpec
 from shared.secagg import Evaluation
 from tests.support.alliance import Alliance, found_alliance
@@ -58,7 +59,7 @@ class KnownLearner:
 
     step: float
     spec: ModelSpec
-    facts_: DataFacts = field(default_factory=lambda: DataFacts(100, 10))
+    facts_: DataFacts = field(default_factory=lambda: DataFacts(100, 10, contract_holds=True))
 
     def facts(self) -> DataFacts:
         return self.facts_
@@ -79,6 +80,7 @@ class Nodes:
     alliance: Alliance
     steps: dict[int, float]
     running: dict[int, NodeRuntime] = field(default_factory=dict)
+    min_group: int = MIN_GROUP
 
     def runtime(self, index: int) -> NodeRuntime:
         if index not in self.running:
@@ -87,7 +89,9 @@ class Nodes:
             def learner(store, kind, spec):  # type: ignore[no-untyped-def]
                 return KnownLearner(self.steps[index], spec)
 
-            self.running[index] = NodeRuntime(folder, make_learner=learner)
+            self.running[index] = NodeRuntime(
+                folder, make_learner=learner, unsafe_min_group=self.min_group
+            )
         return self.running[index]
 
     def restart(self, index: int) -> None:
@@ -137,14 +141,22 @@ class Federation:
 
 @contextmanager
 def federation(
-    tmp_path: Path, members: int = 5, *, step: Callable[[int], float] = lambda i: 0.01 * i
+    tmp_path: Path,
+    members: int = 5,
+    *,
+    step: Callable[[int], float] = lambda i: 0.01 * i,
+    min_group: int = MIN_GROUP,
 ) -> Iterator[Federation]:
-    """Found an alliance whose members accept each other and this purpose."""
+    """Found an alliance whose members accept each other and this purpose.
+
+    ``min_group`` lets members take part in groups that are too small to protect anybody.
+    """
     names = [f"member-{number}" for number in range(1, members + 1)]
     alliance = found_alliance(tmp_path, names)
     database = alliance.database()
     prepare_members(alliance, database)
-    nodes = Nodes(alliance, {index: step(index) for index in range(1, members + 1)})
+    steps = {index: step(index) for index in range(1, members + 1)}
+    nodes = Nodes(alliance, steps, min_group=min_group)
     apps = {
         index: make_app(lambda _folder, index=index: nodes.runtime(index))
         for index in range(1, members + 1)
