@@ -18,6 +18,7 @@ from flwr.serverapp import Grid, ServerApp
 from coordinator.db import Database
 from coordinator.enrolment.files import load_signing_key
 from coordinator.rounds.context import RunContext
+from coordinator.rounds.prepare import prepare
 from coordinator.rounds.run import RunDriver
 from shared.errors import ConfigError
 
@@ -53,15 +54,17 @@ def main(grid: Grid, context: Context) -> None:
     stop = _stops.get(run_id)
     database = Database.open(Path(folder))
     try:
-        run = RunContext(
-            Path(folder),
-            database,
-            grid,
-            signing_key=load_signing_key(Path(folder)),
-            run_id=bytes.fromhex(run_id),
-            stopping=stop.is_set if stop else lambda: False,
-        )
-        RunDriver(run).execute()
+        _bring_to_end(Path(folder), database, grid, bytes.fromhex(run_id), stop)
     finally:
         _stops.pop(run_id, None)
         database.close()
+
+
+def _bring_to_end(
+    folder: Path, database: Database, grid: Grid, run_id: bytes, stop: threading.Event | None
+) -> None:
+    key = load_signing_key(folder)
+    stopping = stop.is_set if stop else lambda: False
+    if prepare(folder, database, grid, signing_key=key, run_id=run_id, stopping=stopping):
+        run = RunContext(folder, database, grid, signing_key=key, run_id=run_id, stopping=stopping)
+        RunDriver(run).execute()

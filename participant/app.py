@@ -19,11 +19,13 @@ from participant.node.runtime import NodeRuntime, runtime_of
 from shared.errors import ConfigError
 from shared.fleet.exchange import (
     ADVERTISE,
+    COMMIT_TO_DRAW,
     CONFIRM,
     CONSENT,
     ENDED,
     MASKED,
     RELEASE,
+    REVEAL_FOR_DRAW,
     SHARE,
     UNMASK,
     Answer,
@@ -34,6 +36,8 @@ Step = Callable[[NodeRuntime, Instruction], Answer]
 
 STEPS: dict[str, Step] = {
     CONSENT: NodeRuntime.consent,
+    COMMIT_TO_DRAW: NodeRuntime.commit_to_draw,
+    REVEAL_FOR_DRAW: NodeRuntime.reveal_for_draw,
     ADVERTISE: NodeRuntime.advertise,
     SHARE: NodeRuntime.step,
     CONFIRM: NodeRuntime.step,

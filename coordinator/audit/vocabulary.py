@@ -26,6 +26,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "fleet.reply_forged": "a member answered a message that was addressed to another",
         "fleet.reply_malformed": "a member's answer could not be read",
         "run.started": "the operator launched a run",
+        "run.manifest": "the manifest of a run in groups was signed, its groups being drawn",
         "run.aborted": "the operator ended a run early",
         "run.state": "a run moved to another state",
         "run.resumed": "a run went on after the coordinator had stopped",
@@ -37,6 +38,11 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "session.bad_message": "a member's set-up message was refused",
         "round.member_lost": "a member dropped out of a round",
         "round.rejected": "a round's sum was refused",
+        "groups.drawn": "the groups of a roster were drawn",
+        "groups.not_revealed": "members did not reveal; the drawing came to nothing",
+        "groups.member_failed": "a member answered a drawing with an error, or with nonsense",
+        "group.refused": "so many members of a group refused a run that it is out of it",
+        "group.closed": "a group is out of a run: two of its rounds in a row were burnt",
         "release.published": "a model was released",
     }
 )

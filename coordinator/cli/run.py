@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,8 +15,9 @@ from coordinator.audit.run_audit import audit_run
 from coordinator.cli.options import StateDir, opened
 from coordinator.db import Database
 from coordinator.db.records import Refusal, Round, Run, RunState
+from coordinator.enrolment.service import roster
 from coordinator.rounds.launch import abort_run, start_run
-from coordinator.rounds.plan import RunSettings
+from coordinator.rounds.plan import RunSettings, choose_members, planned_groups, secure_sum_terms
 from shared.clock import rfc3339
 from shared.console import JsonFlag, emit, err, out, say
 from shared.errors import BadInput
@@ -71,6 +71,15 @@ def start(
     keep_masked: Annotated[
         bool, typer.Option("--keep-masked", help="Keep masked vectors, for `run audit`.")
     ] = False,
+    groups: Annotated[
+        int | None, typer.Option(help="Groups of 40 to 64. Default: one up to 64 members.")
+    ] = None,
+    robust: Annotated[
+        str, typer.Option(help="mean or median-of-groups: how groups are combined.")
+    ] = "mean",
+    draw_s: Annotated[
+        int, typer.Option(help="Seconds each step of drawing the groups waits for members.")
+    ] = 600,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the settings.")] = False,
     as_json: bool = JsonFlag,
 ) -> None:
@@ -84,23 +93,20 @@ def start(
         raise BadInput(f"--{option}: {first['msg'].lower()}") from error
     with opened(state_dir) as db:
         if dry_run:
-            _check(state_dir, db, settings, as_json)
+            _check(db, settings, as_json)
             return
         run_id = start_run(state_dir, db, settings)
     say(f"`touchstone-coordinator run watch {run_id[:8]} --dir {state_dir}` follows it")
     emit({"run_id": run_id}, as_json=as_json, text=run_id)
 
 
-def _check(state_dir: Path, db: Database, settings: RunSettings, as_json: bool) -> None:
-    from coordinator.enrolment.files import load_signing_key
-    from coordinator.enrolment.service import roster
-    from coordinator.rounds.plan import build_manifest
-
-    key = load_signing_key(state_dir)
-    manifest = build_manifest(settings, roster(db), key, bytes(16), db.clock.now())
-    sums = manifest.secure_sum
+def _check(db: Database, settings: RunSettings, as_json: bool) -> None:
+    members = choose_members(settings, roster(db))
+    groups = planned_groups(settings, len(members))
+    sums = secure_sum_terms(settings, -(-len(members) // groups))
     data = {
-        "members": [item.member_id for item in manifest.members],
+        "members": [item.member_id for item in members],
+        "groups": groups,
         "threshold": sums.threshold,
         "n_min": sums.n_min,
         "max_colluders": sums.max_colluders,

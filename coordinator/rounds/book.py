@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -126,3 +127,42 @@ class RunBook:
         if not measured:
             return {}
         return {**measured[-1].metrics, "evaluated_in_round": float(measured[-1].round)}
+
+
+class Tally:
+    """Adds up what the groups of a run report of the try at hand. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.begin()
+
+    def begin(self) -> None:
+        """Start over, for another try."""
+        with self._lock:
+            self._survivors: set[int] = set()
+            self._bytes = {"bytes_up": 0, "bytes_down": 0}
+
+    def add(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a group's fields with those of the groups before it added."""
+        with self._lock:
+            self._survivors |= set(fields.get("survivors", ()))
+            for name in self._bytes:
+                self._bytes[name] += fields.get(name, 0)
+            return {**fields, "survivors": tuple(sorted(self._survivors)), **self._bytes}
+
+
+class GroupBook(RunBook):
+    """A run's rows as one of its groups writes them: events name it, a try is everybody's."""
+
+    def __init__(self, database: Database, run_id: bytes, group: int, tally: Tally) -> None:
+        super().__init__(database, run_id)
+        self._group = group
+        self._tally = tally
+
+    def event(self, kind: str, **body: Any) -> None:
+        """Add an audit event about this group."""
+        super().event(kind, group=self._group, **body)
+
+    def change_attempt(self, attempt: Attempt, **fields: Any) -> None:
+        """Change the try that all groups share."""
+        super().change_attempt(attempt, **self._tally.add(fields))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from coordinator.db import Database
 from coordinator.db.records import RunState
-from coordinator.rounds.book import RunBook
+from coordinator.rounds.book import GroupBook, RunBook, Tally
 from coordinator.rounds.courier import Courier
 from coordinator.rounds.errors import RunAborted, RunFailed, RunStopped
 from coordinator.rounds.journal import Journal
@@ -35,6 +36,9 @@ class RunContext:
         run_id: 16 bytes, a run in the database.
         stopping: true once the process is shutting down.
 
+    Attributes:
+        group: number of the group this is the view of, 0 for the run as a whole.
+
     Raises:
         RunFailed: the stored manifest is not this coordinator's, or has expired.
     """
@@ -52,7 +56,9 @@ class RunContext:
         self.directory = directory
         self.database = database
         self.key = signing_key
+        self.group = 0
         self.book = RunBook(database, run_id)
+        self._grid = grid
         self.courier = Courier(grid, self.check_stop)
         self.journal = Journal(directory / RUNS / run_id.hex())
         self._stopping = stopping
@@ -89,10 +95,28 @@ class RunContext:
         if self.database.clock.now() >= self.manifest.expires_at:
             raise RunFailed("expired", "the run's manifest has expired")
 
+    def for_group(self, number: int, tally: Tally, halted: Callable[[], bool]) -> RunContext:
+        """Return the run as one group sees it: its own members, journal and entries in the book.
+
+        Args:
+            number: of the group, from 1.
+            tally: adds up what the groups report of a try.
+            halted: true once the other groups should stop as well.
+        """
+        own, stopping = copy(self), self._stopping
+        own.group = number
+        own._stopping = lambda: stopping() or halted()
+        own.journal = self.journal.begin_group(number)
+        own.book = GroupBook(self.database, self.manifest.run_id, number, tally)
+        own.courier = Courier(self._grid, own.check_stop)
+        return own
+
     def model(self) -> NDArray[np.float32]:
         """Return the newest checkpointed model, float32 [n_params]."""
         return self.journal.model(self.journal.checkpoint().trained, self.spec.n_params)
 
     def listed(self) -> frozenset[int]:
-        """Return the indices that the manifest lists."""
+        """Return the indices that the manifest lists, in this group if it is one's view."""
+        if self.group:
+            return frozenset(self.manifest.peers_of(self.group))
         return frozenset(member.index for member in self.manifest.members)

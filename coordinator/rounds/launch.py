@@ -4,40 +4,67 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
+from typing import Any
+
+import structlog
 
 from coordinator.db import Database, Unit
 from coordinator.db.records import Run, RunState
 from coordinator.enrolment.files import load_signing_key
 from coordinator.enrolment.service import roster
-from coordinator.rounds.plan import RunSettings, build_manifest
+from coordinator.rounds.plan import (
+    RunSettings,
+    build_manifest,
+    choose_members,
+    planned_groups,
+    secure_sum_terms,
+)
+from shared.limits import MIN_GROUP
 from shared.trust.manifest import sign_manifest
+
+_log = structlog.get_logger("runs")
 
 
 def start_run(directory: Path, database: Database, settings: RunSettings) -> str:
     """Write a pending run with its signed manifest; `serve` takes it up. Return its id, hex.
 
+    A run in groups has no manifest yet: `serve` draws the groups first.
+
     Raises:
-        BadInput: the members chosen are too few, too many or unknown.
+        BadInput: the members chosen are too few or unknown, or fit no number of groups.
         NotFound: no alliance has been founded here.
     """
     key, now, run_id = load_signing_key(directory), database.clock.now(), secrets.token_bytes(16)
-    manifest = build_manifest(settings, roster(database), key, run_id, now)
+    current = roster(database)
+    members = choose_members(settings, current)
+    count = planned_groups(settings, len(members))
+    if settings.unsafe_min_group < MIN_GROUP:
+        _log.warning("unsafe_min_group: groups too small to protect members", run=run_id.hex())
+    signed, digest = b"", ""
+    if count == 1:
+        manifest = build_manifest(settings, current, key, run_id, now)
+        signed, digest = sign_manifest(manifest, key), manifest.hash().hex()
+    else:
+        secure_sum_terms(settings, -(-len(members) // count))
     run = Run(
         run_id=run_id.hex(),
         created_at=now,
         rounds=settings.rounds,
         params=settings.model_dump(mode="json"),
-        manifest=sign_manifest(manifest, key),
+        manifest=signed,
     )
 
     def work(unit: Unit) -> None:
         unit.runs.add(run)
-        body = {
+        body: dict[str, Any] = {
             "run_id": run.run_id,
             "purpose": settings.purpose,
-            "members": [member.index for member in manifest.members],
-            "manifest_sha256": manifest.hash().hex(),
+            "members": [member.index for member in members],
+            "groups": count,
+            "manifest_sha256": digest,
         }
+        if settings.unsafe_min_group < MIN_GROUP:
+            body["unsafe_min_group"] = settings.unsafe_min_group
         unit.audit.append("run.started", body, actor="operator")
 
     database.write("start_run", work)

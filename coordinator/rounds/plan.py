@@ -13,9 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shared.domain.vocabulary import SCHEMA_VERSION
 from shared.errors import BadInput
-from shared.limits import MAX_GROUP
+from shared.limits import MAX_GROUP, MIN_GROUP
 from shared.model.layout import ModelSpec, feature_space_hash, init_vector
 from shared.secagg import default_n_min, default_threshold
+from shared.secagg.groups import MEAN, MEDIAN, MIN_MEDIAN_GROUPS, group_count
+from shared.trust.grouping import UNGROUPED, Drawing
 from shared.trust.manifest import (
     EvaluationTerms,
     RunManifest,
@@ -52,6 +54,11 @@ class RunSettings(BaseModel):
         unmask_s: seconds a step of the unmasking may take.
         expires_hours: lifetime of the run's manifest.
         keep_masked: keep every summed masked vector and its signed header for the audit.
+        groups: in how many groups members are summed; left out, one up to 64 members.
+        robust: how groups are combined: ``mean``, or ``median-of-groups`` (at least 5).
+        draw_s: seconds that each of the two steps of drawing groups waits for members.
+        unsafe_min_group: smallest group; below 40 the promise of the groups does not hold, so
+            that only tests and simulations may lower it. No command offers it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -78,6 +85,10 @@ class RunSettings(BaseModel):
     unmask_s: int = Field(60, ge=1, le=3600)
     expires_hours: int = Field(72, ge=1, le=24 * 90)
     keep_masked: bool = False
+    groups: int | None = Field(None, ge=1, le=100)
+    robust: str = Field(MEAN, pattern=f"^({MEAN}|{MEDIAN})$")
+    draw_s: int = Field(600, ge=1, le=86400)
+    unsafe_min_group: int = Field(MIN_GROUP, ge=2, le=MAX_GROUP)
 
     def model_spec(self) -> ModelSpec:
         """Return the shape of the model to be trained."""
@@ -93,23 +104,34 @@ def choose_members(settings: RunSettings, roster: Roster) -> tuple[RosterEntry, 
 
     Raises:
         NotFound: a name is not on the roster.
-        BadInput: one group of the secure sum cannot hold them.
     """
-    chosen = (
-        tuple(sorted(roster.by_name(name) for name in set(settings.members)))
-        if settings.members
-        else roster.entries
-    )
-    if len(chosen) > MAX_GROUP:
+    if not settings.members:
+        return roster.entries
+    return tuple(sorted(roster.by_name(name) for name in set(settings.members)))
+
+
+def planned_groups(settings: RunSettings, members: int) -> int:
+    """Return in how many groups ``members`` are summed.
+
+    Raises:
+        BadInput: no number of groups fits them, or the settings contradict each other.
+    """
+    count = group_count(members, settings.groups, floor=settings.unsafe_min_group)
+    if count > 1 and settings.members:
         raise BadInput(
-            f"a run sums at most {MAX_GROUP} members, {len(chosen)} were chosen",
-            hint="name the members with --member",
+            "members of a run in groups cannot be named: the draw decides for the whole roster",
+            hint=f"name at most {MAX_GROUP} members, or none",
         )
-    return chosen
+    if settings.robust == MEDIAN and count < MIN_MEDIAN_GROUPS:
+        raise BadInput(
+            f"a median needs at least {MIN_MEDIAN_GROUPS} groups, {members} members make {count}",
+            hint=f"it takes {MIN_MEDIAN_GROUPS * settings.unsafe_min_group} members",
+        )
+    return count
 
 
 def secure_sum_terms(settings: RunSettings, n: int) -> SecureSumTerms:
-    """Return the secure sum's parameters for ``n`` listed members.
+    """Return the secure sum's parameters for a group of ``n`` members.
 
     Raises:
         BadInput: no sound parameters exist for so few members.
@@ -129,10 +151,28 @@ def secure_sum_terms(settings: RunSettings, n: int) -> SecureSumTerms:
 
 
 def build_manifest(
-    settings: RunSettings, roster: Roster, key: Ed25519PrivateKey, run_id: bytes, now: datetime
+    settings: RunSettings,
+    roster: Roster,
+    key: Ed25519PrivateKey,
+    run_id: bytes,
+    now: datetime,
+    drawn: tuple[tuple[int, ...], Drawing] | None = None,
 ) -> RunManifest:
-    """Return the manifest of a new run; raises as the two functions above."""
-    members = choose_members(settings, roster)
+    """Return the manifest of a new run; raises as the functions above.
+
+    Args:
+        settings: the operator's.
+        roster: of the current epoch.
+        key: the coordinator's.
+        run_id: 16 bytes.
+        now: when the manifest is made.
+        drawn: in a run in groups, the members drawn, ascending, and their drawing.
+    """
+    members, drawing = choose_members(settings, roster), UNGROUPED
+    if drawn is not None:
+        members, drawing = tuple(map(roster.by_index, drawn[0])), drawn[1]
+    elif planned_groups(settings, len(members)) > 1:
+        raise BadInput("the groups of this run have not been drawn")
     spec = settings.model_spec()
     now = now.replace(microsecond=0)
     return RunManifest(
@@ -152,7 +192,7 @@ def build_manifest(
         epsilon_floor_milli=0,
         created_at=now,
         expires_at=now + timedelta(hours=settings.expires_hours),
-        secure_sum=secure_sum_terms(settings, len(members)),
+        secure_sum=secure_sum_terms(settings, -(-len(members) // drawing.count)),
         training=TrainingTerms(
             settings.local_epochs,
             round(settings.learning_rate * 1000),
@@ -166,4 +206,6 @@ def build_manifest(
             settings.min_holdout,
         ),
         timeouts=Timeouts(settings.setup_s, settings.mask_s, settings.away_s, settings.unmask_s),
+        robust=settings.robust,
+        drawing=drawing,
     )

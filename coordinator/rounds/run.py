@@ -9,6 +9,7 @@ from coordinator.registry.models import ReleaseDraft
 from coordinator.registry.publish import publish
 from coordinator.rounds.book import Attempt
 from coordinator.rounds.context import RunContext
+from coordinator.rounds.grouped import GroupedRounds
 from coordinator.rounds.errors import RoundBurnt, RunAborted, RunFailed, RunStopped, TooFewNow
 from coordinator.rounds.evaluation import alliance_metrics
 from coordinator.rounds.journal import Journal
@@ -63,10 +64,22 @@ class RunDriver:
         if run.book.run().state is RunState.RELEASING:
             return
         run.book.advance(RunState.SETUP)
-        self._resume()
-        while (number := run.journal.checkpoint().round + 1) <= run.manifest.rounds:
-            self._one_round(number)
+        if run.manifest.grouped:
+            self._train_in_groups(GroupedRounds(run))
+        else:
+            self._train_together()
         if run.journal.checkpoint().trained == 0:
+    def _train_in_groups(self, groups: GroupedRounds) -> None:
+        groups.resume()
+        while (number := self._run.journal.checkpoint().round + 1) <= self._run.manifest.rounds:
+            groups.one_round(number)
+        groups.drop()
+
+    def _train_together(self) -> None:
+        self._resume()
+        while (number := self._run.journal.checkpoint().round + 1) <= self._run.manifest.rounds:
+            self._one_round(number)
+
             raise RunFailed("nothing_trained", "no round of the run could be summed")
 
     def _one_round(self, number: int) -> None:

@@ -28,10 +28,11 @@ class SessionKeeper:
         self._retry_round: dict[int, int] = {}
         self._patience: dict[int, int] = {}
 
-    def usable(self, number: int) -> Session:
+    def usable(self, number: int, *, wait: bool = True) -> Session:
         """Return a session for round ``number``, set up anew if somebody waits to get in.
 
         Raises:
+            TooFewNow: there is none and, without ``wait``, there will be no second try.
             RunFailed: so many members refused that the run can never reach its cohort.
         """
         pause = 1.0
@@ -42,6 +43,8 @@ class SessionKeeper:
                 self._renew(number)
             if self._session is not None and self._session.core.slots_left:
                 return self._session
+            if not wait:
+                raise TooFewNow("no session could be set up")
             self._run.courier.pause(pause)
             pause = min(MAX_BACK_OFF_S, 2 * pause)
 
@@ -60,7 +63,7 @@ class SessionKeeper:
         run = self._run
         ordinal = run.journal.checkpoint().session + 1
         run.journal.count_session(ordinal)
-        terms = session_terms(run.verified, secrets.token_bytes(16), ordinal)
+        terms = session_terms(run.verified, secrets.token_bytes(16), ordinal, run.group)
         core = Coordinator.begin(terms=terms, signing_key=run.key)
         self.drop()  # members that answer close the former session for good
         self._refusals.forget_final()

@@ -12,17 +12,19 @@ from numpy.typing import NDArray
 
 from participant.node.learner import Learner
 from participant.node.policy import Policy
+from participant.node.reasons import refusal
 from participant.node.vault import Vault
 from participant.node.witnesses import WitnessFile
+from participant.privacy.accounting import Charge, epsilon_of
+from participant.privacy.projection import evaluation_charge, training_charge
 from participant.store import Store
+from participant.store.registers import ChargeKind
+from participant.training.private import PrivateConfig
 from shared.errors import StateError, VerificationError
 from shared.secagg import MaskedUpload, Member, MemberLimits, OpenRound, RunGuard, build_vector
 from shared.secagg.errors import SlotClosed
 from shared.trust.manifest import VerifiedManifest
 from shared.trust.session import noise_terms, round_config, round_layout, session_terms
-
-EVALUATION = "evaluation"
-
 
 class NoSession(StateError):
     """This node has no secrets of the session: it was restarted on another boot, or left out."""
@@ -50,7 +52,8 @@ class MemberRun:
         policy: as it stood when the run was agreed to.
         pinned: indices of pinned peers.
         learner: trains and evaluates.
-        roster_size: members of the alliance, for the policy's default colluder bound.
+        roster_size: members of the alliance, or of this member's group, for the policy's default
+            colluder bound.
 
     Attributes:
         verified: as given.
@@ -71,6 +74,7 @@ class MemberRun:
         self._policy = policy
         self.learner = learner
         self._id = verified.manifest.run_id
+        self._group = verified.manifest.group_of(own.index)
         self._limits = MemberLimits(
             n_min=policy.min_cohort,
             max_colluders=policy.colluders(roster_size),
@@ -101,7 +105,7 @@ class MemberRun:
             member = Member.begin(
                 index=self._own.index,
                 signing_key=self._own.key,
-                terms=session_terms(self.verified, session_id, ordinal),
+                terms=session_terms(self.verified, session_id, ordinal, self._group),
                 limits=self._limits,
                 guard=self._guard,
             )
@@ -156,16 +160,9 @@ class MemberRun:
     def _vector(self, opened: OpenRound, model: NDArray[np.float32]) -> NDArray[np.uint64]:
         manifest = self.verified.manifest
         evaluates = manifest.evaluates_in(opened.round)
-        if evaluates:  # charged when masked: what was masked may be summed
-            epsilon = manifest.evaluation.epsilon_milli / 1000
-            self._own.store.ledger.spend(self._id.hex(), opened.round, EVALUATION, epsilon, 0.0)
-        delta = self.learner.update(
-            model,
-            manifest.training,
-            seed=secrets.randbits(63),
-            threads=self._policy.threads,
-        )
-        session = session_terms(self.verified, bytes(16), 1)
+        self._charge(opened)
+        delta = self._update(model)
+        session = session_terms(self.verified, bytes(16), 1, self._group)
         return build_vector(
             delta,
             manifest.training.weight(self.learner.facts().rows),
@@ -173,6 +170,35 @@ class MemberRun:
             self.learner.evaluate(model) if evaluates else None,
             noise_terms(manifest) if evaluates else None,
         )
+
+    def _update(self, model: NDArray[np.float32]) -> NDArray[np.float32]:
+        manifest = self.verified.manifest
+        training = manifest.training
+        if manifest.private:
+            rate = training.learning_rate_milli / 1000
+            config = PrivateConfig(manifest.privacy, rate, training.full_weight_rows)
+            return self.learner.private_update(model, config)
+        return self.learner.update(
+            model, training, seed=secrets.randbits(63), threads=self._policy.threads
+        )
+
+    def _charge(self, opened: OpenRound) -> None:
+        """Write down what this slot's vector costs, before anything is trained for it.
+
+        A slot's vector leaves at most once, whatever crashes, so a slot is charged once; a retry
+        takes another slot and is charged again.
+        """
+        manifest, ledger = self.verified.manifest, self._own.store.ledger
+        slot = f"{self._open_member().terms.ordinal}.{opened.slot}"
+        due: dict[ChargeKind, Charge] = {"training": training_charge(manifest)}
+        if manifest.evaluates_in(opened.round):
+            due["evaluation"] = evaluation_charge(manifest)
+        if manifest.private and not ledger.has(self._id.hex(), slot):
+            total = epsilon_of([*ledger.charges(), *due.values()], self._policy.privacy_delta)
+            if total > self._policy.privacy_budget:
+                raise refusal("privacy_budget")
+        for kind, charge in due.items():
+            ledger.charge(self._id.hex(), opened.round, slot, kind, charge)
 
     def _same_upload(self, member: Member) -> MaskedUpload:
         stored = self._own.vault.upload(self._id)

@@ -18,6 +18,7 @@ from participant.deployment.service import deploy_release
 from participant.node.approvals import Approvals
 from participant.node.config import NodeConfig
 from participant.node.consent import Said, check_round, consent
+from participant.node.drawings import Drawings
 from participant.node.facts import facts_for
 from participant.node.keystore import identity_key
 from participant.node.learner import DataFacts, Learner, StoreLearner
@@ -34,6 +35,7 @@ from shared.clock import Clock, SystemClock
 from shared.errors import MalformedMessage, PolicyRefused, TouchstoneError, VerificationError
 from shared.fleet.exchange import FAILED, REFUSED, Answer, Instruction
 from shared.fleet.refusals import APPROVAL_PENDING, NOT_YET
+from shared.limits import MIN_GROUP
 from shared.model.layout import ModelSpec
 from shared.secagg import peek
 from shared.trust.manifest import RunManifest, VerifiedManifest, verify_manifest
@@ -50,6 +52,7 @@ class NodeRuntime:
         state_dir: a joined state folder.
         clock: for expiry, hours and stamps.
         make_learner: replaced in benchmarks that measure everything but training.
+        unsafe_min_group: smallest group to be summed in; only tests and simulations lower it.
     """
 
     def __init__(
@@ -58,7 +61,10 @@ class NodeRuntime:
         *,
         clock: Clock | None = None,
         make_learner: MakeLearner = StoreLearner,
+        unsafe_min_group: int = MIN_GROUP,
     ) -> None:
+        if unsafe_min_group < MIN_GROUP:
+            _log.warning("unsafe_min_group: groups too small to protect this member")
         self._dir = state_dir
         self._clock = clock or SystemClock()
         self._make_learner = make_learner
@@ -74,6 +80,13 @@ class NodeRuntime:
         )
         key = bytes.fromhex(self._config.alliance.coordinator_public_key)
         self._approvals = Approvals(state_dir, key)
+        self._drawings = Drawings(
+            state_dir / "secsum",
+            self._own.index,
+            self._own.key,
+            key,
+            unsafe_min_group=unsafe_min_group,
+        )
         self._runs: dict[bytes, MemberRun] = {}
         # What the data was like when a run was told "not yet": asking again must cost little.
         self._waiting: dict[bytes, DataFacts] = {}
@@ -97,6 +110,16 @@ class NodeRuntime:
             return Answer(FAILED, code=error.code, text=error.message)
 
     # -- steps ------------------------------------------------------------------------------
+
+    def commit_to_draw(self, instruction: Instruction) -> Answer:
+        """Commit to a nonce for drawing the groups of the roster accepted here."""
+        roster = Peers(self._dir).roster()
+        return Answer(payload=self._drawings.commit(instruction.payload, roster))
+
+    def reveal_for_draw(self, instruction: Instruction) -> Answer:
+        """Reveal the nonce, now that everybody has committed."""
+        roster = Peers(self._dir).roster()
+        return Answer(payload=self._drawings.reveal(instruction.payload, roster))
 
     def consent(self, instruction: Instruction) -> Answer:
         """Say whether this member would agree to a run by now; nothing is joined."""
@@ -166,12 +189,21 @@ class NodeRuntime:
         agreed = self._runs.get(manifest.run_id)
         learner = agreed.learner if agreed else self._make_learner(self._store, manifest.kind, spec)
         self._consent(policy, manifest, learner.facts(), said)
+        self._drawings.check(manifest)
         self._vault.save_manifest(manifest.run_id, signed)
         return self._keep(verified, policy, Peers(self._dir), learner)
 
     def _consent(self, policy: Policy, manifest: RunManifest, known: DataFacts, said: Said) -> None:
         """Ask every rule; remember what the data is like while the run has to wait."""
-        facts = facts_for(self._dir, self._store, manifest, known, said=said, now=self._clock.now())
+        facts = facts_for(
+            self._dir,
+            self._store,
+            manifest,
+            known,
+            said=said,
+            now=self._clock.now(),
+            privacy_delta=policy.privacy_delta,
+        )
         self._waiting.pop(manifest.run_id, None)
         try:
             consent(policy, manifest, facts)
@@ -187,7 +219,10 @@ class NodeRuntime:
         self, verified: VerifiedManifest, policy: Policy, peers: Peers, learner: Learner
     ) -> MemberRun:
         roster = peers.roster()
-        size = len(roster.entries) if roster else len(verified.manifest.members)
+        manifest = verified.manifest
+        size = len(roster.entries) if roster else len(manifest.members)
+        if manifest.grouped:
+            size = len(manifest.peers_of(manifest.group_of(self._own.index)))
         run = MemberRun(self._own, verified, policy, peers.pinned_indices(), learner, size)
         self._runs[verified.manifest.run_id] = run
         return run

@@ -21,6 +21,8 @@ from shared.errors import MalformedMessage
 
 CONSENT = "query.consent"
 ADVERTISE = "query.advertise"
+COMMIT_TO_DRAW = "query.commit_to_draw"
+REVEAL_FOR_DRAW = "query.reveal_for_draw"
 SHARE = "query.share"
 CONFIRM = "query.confirm"
 MASKED = "train.masked"
@@ -41,7 +43,7 @@ class Instruction:
     """One request of the coordinator.
 
     Attributes:
-        payload: message of the secure sum; empty in ``ended``.
+        payload: message of the secure sum or of a drawing of groups; empty in ``ended``.
         manifest: the signed run manifest, in ``consent`` and ``advertise`` alone.
         model: float32[P], in ``masked`` alone.
         run_id: 16 bytes, in ``ended`` alone.

@@ -171,6 +171,11 @@ def open_call(data: bytes, coordinator_key: bytes) -> bytes:
     return _opened("call", data, coordinator_key)
 
 
+def call_body(data: bytes) -> bytes:
+    """Return the body of a call that its reader has made itself."""
+    return Reader(data, DOMAIN + "call").blob()
+
+
 def sign_answer(call: bytes, index: int, value: bytes, key: Ed25519PrivateKey) -> bytes:
     """Return a member's answer to a signed call: a commitment or a nonce, 32 bytes."""
     body = Writer().fixed(digest(DOMAIN + "answers", call), HASH).u32(index).fixed(value, HASH)
