@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import polars as pl
 
@@ -176,14 +177,13 @@ def _import(job: _Job, *, careful: bool) -> ImportReport:
     ignored: tuple[str, ...] = ()
     rows = 0
     try:
-        with store.records.writer(kind) as writer:
-            gathered = _Gathered(writer)
+        with store.records.writer(kind) as writer, _Gathered(writer) as gathered:
             for batch in _read(facts, job.mapping, careful=careful):
                 gathered.add(batch.frame)
                 rejects.add(batch.rejects)
                 rows, ignored = batch.done, batch.plan.ignored
                 job.progress(rows, facts.lines or None)
-            gathered.flush()
+            gathered.finish()
             report = _report(job, rows, writer.tally, rejects, ignored)
             if not job.dry_run:
                 rejects.keep()
@@ -194,21 +194,43 @@ def _import(job: _Job, *, careful: bool) -> ImportReport:
 
 
 class _Gathered:
-    """Hands batches on in the size of a segment, since every hand-over makes one."""
+    """Hands batches on in the size of a segment, since every hand-over makes one.
+
+    Segments are hashed and written by a thread of their own while the next rows are read, and no
+    more than one at a time, so that two segments' worth of rows is the most that is held.
+    """
 
     def __init__(self, writer: RecordWriter) -> None:
         self._writer = writer
         self._frames: list[pl.DataFrame] = []
+        self._thread = ThreadPoolExecutor(1, "segment-writer")
+        self._writing: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._thread.shutdown()
 
     def add(self, frame: pl.DataFrame) -> None:
         self._frames.append(frame)
         if sum(held.height for held in self._frames) >= BATCH_ROWS:
-            self.flush()
+            self._hand_over()
 
-    def flush(self) -> None:
+    def finish(self) -> None:
+        """Return when everything is written; whatever went wrong is raised at the latest here."""
+        self._hand_over()
+        self._wait()
+
+    def _hand_over(self) -> None:
         if self._frames:
-            self._writer.add(pl.concat(self._frames))
+            self._wait()
+            self._writing = self._thread.submit(self._writer.add, pl.concat(self._frames))
             self._frames.clear()
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
 
 
 def _commit(job: _Job, writer: RecordWriter, report: ImportReport) -> None:
