@@ -72,9 +72,11 @@ MEMBER_EVENTS: dict[str, str] = {
 RUN_FAILURES: dict[str, str] = {
     "burnt_twice": "two rounds in a row were released but gave no usable sum",
     "expired": "the run's manifest expired before the run ended",
+    "groups": "the groups could not be drawn, or were drawn otherwise than the run asks for",
     "manifest": "the stored manifest no longer verifies, or expired while nobody served",
     "nothing_trained": "every round was burnt",
     "release": "the release could not be published",
+    "too_few_groups": "so many groups refused or were closed that half of them cannot be reached",
     "too_few_members": "so many members refused that the cohort can never be reached",
 }
 

@@ -28,6 +28,7 @@ from shared.trust.grouping import (
     CommitList,
     Drawing,
     call_body,
+    enough_drawn,
     open_answer,
     opens,
     sign_call,
@@ -153,6 +154,12 @@ class GroupDraw:
         self._greet(asked)
         found = dict(self._ask(COMMIT_TO_DRAW, call, asked, away_s=self._settings.away_s))
         listed = tuple(sorted(found.items()))
+        if not enough_drawn(len(listed), len(self._keys)):
+            raise RunFailed(
+                "groups",
+                f"{len(listed)} of {len(self._keys)} members answered; three quarters are needed",
+                hint="revoke members that are gone, or start the run when more are connected",
+            )
         count = self._plan(len(listed))
         body = CommitList(self._roster.hash(), number, count, listed).encode()
         return self._save(Progress(number, sign_call(body, self._key)))

@@ -24,6 +24,7 @@ from shared.trust.grouping import (
     CommitList,
     DrawingRefused,
     commitment,
+    enough_drawn,
     open_call,
     sign_answer,
 )
@@ -124,7 +125,7 @@ class Drawings:
         """Answer the second step: write down what everybody committed to, then reveal our nonce.
 
         Raises:
-            PolicyRefused: another roster, or groups that are too small.
+            PolicyRefused: another roster, too few of its members, or groups that are too small.
             DrawingRefused: another list than the one we revealed for, or not our commitment.
         """
         asked = CommitList.decode(open_call(call, self._coordinator_key))
@@ -135,6 +136,8 @@ class Drawings:
         members = {entry.index for entry in roster.entries} if roster else set()
         if not members.issuperset(index for index, _ in asked.commitments):
             raise DrawingRefused("the list has a member the roster does not know")
+        if not enough_drawn(len(asked.commitments), len(members)):
+            raise refusal("too_few_drawn")
         self._check_sizes(len(asked.commitments), asked.count)
         if known.revealed and known.list_digest != asked.digest():
             raise DrawingRefused("this member has revealed its nonce for another list")

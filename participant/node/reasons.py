@@ -61,6 +61,10 @@ REASONS: Mapping[str, Reason] = MappingProxyType(
             "ask the operator for a larger `--max-colluders`, or lower `max_colluders` knowingly",
         ),
         "unsound_threshold": Reason("the run's threshold does not protect against two sets"),
+        "too_few_drawn": Reason(
+            "fewer than three quarters of the roster take part in drawing the groups",
+            "ask the operator to draw when more members are connected",
+        ),
         "group_size": Reason(
             "the groups of the run are smaller than those that keep the promise, or too large"
         ),

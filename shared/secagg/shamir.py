@@ -13,6 +13,7 @@ PRIME = 2**256 - 189
 """The largest prime below 2^256: a uniform element is a key of 256 bits less 2^-248."""
 
 ELEMENT_BYTES = 32
+_UNREDUCED = 8
 RandBelow = Callable[[int], int]
 
 
@@ -55,13 +56,21 @@ def deal(
     if not 1 <= threshold <= len(points) or 0 in points or len(set(points)) != len(points):
         raise ValueError("points must be distinct, not 0 and at least as many as the threshold")
     high_first = [random_element(randbelow) for _ in range(threshold - 1)]
-    shares = []
-    for x in points:
-        value = 0
-        for coefficient in high_first:
-            value = (value * x + coefficient) % PRIME
-        shares.append((value * x + secret) % PRIME)
-    return shares
+    return [_evaluate([*high_first, secret], x) for x in points]
+
+
+def _evaluate(high_first: Sequence[int], x: int) -> int:
+    """Return the polynomial's value at ``x`` (Horner), reduced once every few steps.
+
+    An index is a small number, so a few products grow the value by little; a reduction costs more
+    than the product it follows.
+    """
+    value = 0
+    for start in range(0, len(high_first), _UNREDUCED):
+        for coefficient in high_first[start : start + _UNREDUCED]:
+            value = value * x + coefficient
+        value %= PRIME
+    return value
 
 
 def lagrange_at_zero(points: Sequence[int]) -> list[int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -26,6 +27,10 @@ HASH = 32
 NONCE_BYTES = 32
 COMMIT = "commit"
 REVEAL = "reveal"
+
+
+MIN_DRAWN = Fraction(3, 4)
+"""Part of a roster that a drawing must hold, see :func:`enough_drawn`."""
 
 
 class DrawingRefused(VerificationError):
@@ -95,6 +100,15 @@ class Drawing:
 
 UNGROUPED = Drawing()
 """Of a run that sums everybody in one group."""
+
+
+def enough_drawn(drawn: int, roster: int) -> bool:
+    """Tell whether a drawing of ``drawn`` members stands for a roster of ``roster``.
+
+    Who calls the drawing also says who has answered. Leaving out honest members would raise the
+    share of colluders in every group, so it may not leave out many.
+    """
+    return drawn >= MIN_DRAWN * roster
 
 
 def commitment(roster_hash: bytes, number: int, index: int, nonce: bytes) -> bytes:
