@@ -7,6 +7,7 @@ AEAD key encrypts exactly one message, so its ChaCha20-Poly1305 nonce is zero (R
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -27,8 +28,13 @@ TAG_BYTES = 16
 _NONCE = bytes(12)
 
 
+@cache
+def _head(label: str) -> bytes:
+    return Writer(DOMAIN + label).done()
+
+
 def _derive(secret: bytes, salt: bytes, label: str, context: bytes, *indices: int) -> bytes:
-    info = Writer(DOMAIN + "key/" + label).blob(context).u32s(indices).done()
+    info = _head("key/" + label) + Writer().blob(context).u32s(indices).done()
     return HKDF(hashes.SHA256(), KEY_BYTES, salt, info).derive(secret)
 
 
@@ -115,14 +121,14 @@ def decrypt(key: bytes, ciphertext: bytes, associated: bytes) -> bytes:
 
 def sha256(domain: str, *parts: bytes) -> bytes:
     """Return SHA-256 over ``DOMAIN + domain`` and length-prefixed parts, 32 bytes."""
-    writer = Writer(DOMAIN + domain)
+    pieces = [_head(domain)]
     for part in parts:
-        writer.blob(part)
-    return hashlib.sha256(writer.done()).digest()
+        pieces += (len(part).to_bytes(4, "big"), part)
+    return hashlib.sha256(b"".join(pieces)).digest()
 
 
-_LEAF = {which: Writer(f"{DOMAIN}leaf/{which}").done() for which in ("b", "rho")}
-_NODE = Writer(DOMAIN + "share").done()
+_LEAF = {which: _head(f"leaf/{which}") for which in ("b", "rho")}
+_NODE = _head("share")
 
 
 def share_leaf(which: str, share: bytes) -> bytes:

@@ -201,8 +201,7 @@ def check_core(core: bytes, state: MemberState, dealer: int) -> ShareCore:
         raise ViewMismatch(
             f"the shares said to be dealer {dealer}'s are not signed by it", culprit=COORDINATOR
         ) from error
-    members = tuple(index for index, _ in state.advertised)
-    if value.t1 != state.t1 or tuple(index for index, _ in value.digests) != members:
+    if value.t1 != state.t1 or [i for i, _ in value.digests] != [i for i, _ in state.advertised]:
         raise ViewMismatch(f"dealer {dealer} dealt under another view", culprit=COORDINATOR)
     return value
 
