@@ -22,6 +22,7 @@ help:
 	@echo "make lint     ruff · make types: mypy · make imports: the layering contract"
 	@echo "make bench    side-by-side measurements · make protos: regenerate the protocol code"
 	@echo "make fuzz     every decoder, SECONDS=60 each · make model-check: the deeper bounds (minutes)"
+	@echo "make study-members DATA=FOLDER  who gains by joining, by member size (about 15 min)"
 	@echo "make clean    remove what these commands made"
 
 install: $(STAMP)
@@ -67,11 +68,14 @@ bench: $(STAMP)
 bench-secagg: $(STAMP)
 	$(BIN)/python benchmarks/secagg.py
 
-bench-import: $(STAMP)
 bench-groups: $(STAMP)
 	$(BIN)/python benchmarks/groups.py
 
+bench-import: $(STAMP)
 	$(BIN)/python benchmarks/import_speed.py
+
+study-members: $(STAMP)
+	@$(BIN)/python -m simulations.studies.member_size $(if $(DATA),--data $(DATA))
 
 fuzz: $(STAMP)
 	@for target in $$($(BIN)/python tests/fuzz/run.py --list); do echo "== $$target"; \

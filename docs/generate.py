@@ -21,7 +21,7 @@ import shared
 from coordinator.audit.vocabulary import KINDS
 from coordinator.cli.main import app as coordinator_app
 from participant.cli.main import app as participant_app
-from participant.deployment.acceptance import Reason
+from participant.deployment.acceptance import HeadReason, Reason
 from participant.deployment.texts import explain
 from participant.node.reasons import REASONS, told_to_coordinator
 from shared.errors import Exit, TouchstoneError, all_error_classes
@@ -205,6 +205,9 @@ def reason_codes() -> str:
         "## Why a release was activated or kept",
         "Stays at the member; shown by `model show`.",
         table(("code", "meaning"), ((f"`{r.value}`", explain(r.value)) for r in Reason)),
+        "## Why a personal head is used or not",
+        "Stays at the member; shown by `model show` and `model compare`.",
+        table(("code", "meaning"), ((f"`{r.value}`", explain(r.value)) for r in HeadReason)),
     )
 
 

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from shared.console import JsonFlag, emit, out, say
+from shared.errors import BadInput
 
 StateDir = Annotated[
     Path, typer.Option("--dir", help="The node's folder.", envvar="TOUCHSTONE_DIR")
@@ -48,6 +49,8 @@ def list_models(
                     "sequence": line.sequence,
                     "status": "installed" if line.release_id in here else "remote",
                     "kind": "",
+                    "pinned": False,
+                    "head": None,
                 }
                 for line in client.releases()
             ]
@@ -64,13 +67,12 @@ def show(
 ) -> None:
     """Show what runs and why, or one release on this machine, with every decision about it."""
     from participant.deployment import overview
-    from participant.deployment.active import MODELS, verify_release
-    from participant.deployment.fetch import installed_path
+    from participant.deployment.active import MODELS
     from participant.deployment.state import LOCAL_ID, read_state
     from shared.errors import NotFound
-    from shared.model.bundle import UnverifiedBundle
 
-    active = read_state(state_dir / MODELS).active
+    state = read_state(state_dir / MODELS)
+    active = state.active
     name = release or (active.release_id if active else "")
     if not name:
         raise NotFound(
@@ -80,12 +82,13 @@ def show(
     data: dict[str, Any] = {"release_id": name}
     if name != LOCAL_ID:
         release_id = overview.resolve(state_dir, name)
-        bundle = UnverifiedBundle.read(installed_path(state_dir, release_id))
-        data = overview.manifest_data(verify_release(state_dir, bundle, release_id).manifest)
+        data = overview.manifest_data(overview.verified_release(state_dir, release_id).manifest)
     data["active"] = active is not None and active.release_id == data["release_id"]
     if active is not None and data["active"]:
         data |= {"activated_at": active.at, "reason": active.reason}
         data["calibrated"] = active.calibration is not None
+        data["head"] = None if active.head is None else active.head.setting
+        data["pinned"] = state.pinned
     decisions = overview.history(state_dir)
     data["decisions"] = [one for one in decisions if one["release_id"] == data["release_id"]]
     emit(data, as_json=as_json, text=lambda: _print_model(data))
@@ -93,14 +96,32 @@ def show(
 
 @models.command("verify")
 def verify(
-    path: Annotated[Path, typer.Argument(help="A bundle file, or the folder that holds one.")],
     state_dir: StateDir,
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="A bundle file, a folder that holds one, or the id of a release on this machine; "
+            "every file of what runs when left out."
+        ),
+    ] = "",
     as_json: bool = JsonFlag,
 ) -> None:
-    """Check a bundle's signature, digests and feature space; exit code 7 if any does not hold."""
+    """Check signature, digests, feature space and transcript; exit code 7 if any does not hold.
+
+    Of what runs, the active state and the personal head are checked too.
+    """
     from participant.deployment import overview
 
-    data = overview.manifest_data(overview.verified(state_dir, path).manifest)
+    if target:
+        if Path(target).exists() or not overview.is_id(target):
+            bundle = overview.verified(state_dir, Path(target))
+        else:
+            bundle = overview.verified_release(state_dir, overview.resolve(state_dir, target))
+        data = overview.manifest_data(bundle.manifest)
+    else:
+        active = overview.verified_active(state_dir)
+        head = None if active.head is None else active.head.setting
+        data = {"release_id": active.release_id, "sequence": active.sequence, "head": head}
     text = f"verified: release number {data['sequence']}, {data['release_id']}"
     emit({"result": "verified", **data}, as_json=as_json, text=text)
 
@@ -116,8 +137,8 @@ def compare(
     from participant.deployment.texts import comparison, explain
 
     release_id = overview.resolve(state_dir, release)
-    _, verdict = Deployer(state_dir).compare(release_id, _channel(state_dir, offline))
-    found = figures(verdict)
+    _, judged = Deployer(state_dir).compare(release_id, _channel(state_dir, offline))
+    found, verdict = figures(judged), judged.verdict
     data = {
         "release_id": release_id.hex(),
         "would_activate": verdict.accept,
@@ -135,6 +156,9 @@ def activate(
         str, typer.Argument(help="A release's id, or `local` for your own local-only model.")
     ],
     state_dir: StateDir,
+    no_head: Annotated[
+        bool, typer.Option("--no-head", help="Without a personal head, even if one helps.")
+    ] = False,
     offline: Offline = False,
     dry_run: DryRun = False,
     as_json: bool = JsonFlag,
@@ -156,7 +180,8 @@ def activate(
         outcome = Deployer(state_dir).activate_local()
     else:
         release_id = overview.resolve(state_dir, release)
-        outcome = Deployer(state_dir).activate(release_id, _channel(state_dir, offline))
+        channel = _channel(state_dir, offline)
+        outcome = Deployer(state_dir).activate(release_id, channel, personal=not no_head)
     _tell(outcome.decision, outcome, as_json=as_json)
 
 
@@ -175,6 +200,37 @@ def rollback(state_dir: StateDir, dry_run: DryRun = False, as_json: bool = JsonF
     _tell("rolled_back", Deployer(state_dir).rollback(), as_json=as_json)
 
 
+@models.command("pin")
+def pin(
+    state_dir: StateDir,
+    release: Annotated[
+        str, typer.Argument(help="What runs: a release's id or its first digits, or `local`.")
+    ] = "",
+    off: Annotated[bool, typer.Option("--off", help="Give the pin up.")] = False,
+    dry_run: DryRun = False,
+    as_json: bool = JsonFlag,
+) -> None:
+    """Keep what runs until a person changes it: no release activates by itself.
+
+    Later releases are still fetched, verified and judged, and reported as kept.
+    """
+    from participant.deployment import overview
+    from participant.deployment.service import Deployer
+
+    if off == bool(release):
+        raise BadInput("name the release that runs, or give --off", hint="`model show` names it")
+    if release:
+        overview.check_runs(state_dir, release)
+    wish = "unpinned" if off else "pinned"
+    if dry_run:
+        emit({"result": f"would_be_{wish}"}, as_json=as_json, text=f"would be {wish}")
+        return
+    new, name = Deployer(state_dir).pin(on=not off)
+    result = wish if new else f"already_{wish}"
+    data = {"result": result, "release_id": name}
+    emit(data, as_json=as_json, text=f"{result}: {name or 'nothing runs'}")
+
+
 def _channel(state_dir: Path, offline: bool) -> Any:
     from participant.node.registry_client import channel_factory
 
@@ -191,6 +247,7 @@ def _tell(result: str, outcome: Any, *, as_json: bool) -> None:
         "release_id": outcome.release_id,
         "reason": outcome.reason,
         "calibrated": outcome.calibrated,
+        "head": outcome.head,
         "metrics": outcome.metrics,
     }
     emit(data, as_json=as_json, text=f"{result}: {outcome.release_id} ({explain(outcome.reason)})")
@@ -203,7 +260,8 @@ def _print(rows: list[dict[str, Any]]) -> None:
     table = Table("number", "release", "kind", "status", box=None)
     for row in rows:
         number = str(row["sequence"]) if row["sequence"] else "–"
-        table.add_row(number, row["release_id"], row["kind"], row["status"])
+        extras = ["pinned"] * row["pinned"] + ["with a personal head"] * bool(row["head"])
+        table.add_row(number, row["release_id"], row["kind"], ", ".join([row["status"], *extras]))
     out.print(table)
 
 

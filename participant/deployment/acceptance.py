@@ -3,7 +3,9 @@
 A release is held against each rival (the model that runs now, and the member's own local-only
 model) on the member's own hold-out, by PR-AUC. The same resampled rows are used for both sides
 (a paired bootstrap, Efron and Tibshirani 1993, chapter 8). A rival is better when it wins at
-least :data:`RIVAL_WINS` of the resamples; one such rival is enough to keep what runs.
+least a given share of the resamples; one such rival is enough to keep what runs. The local-only
+model is also a floor: a release below it on the hold-out, by however little, does not run. A
+personal head has to win the share against the bare release before it is used at all.
 
 Pure: scores in, decision out.
 """
@@ -20,16 +22,33 @@ from numpy.typing import NDArray
 from shared.model.metrics import bootstrap_difference, pr_auc
 
 RESAMPLES = 400
-RIVAL_WINS = 0.80
-"""Share of resamples a rival must win to count as better. At .5 two equal models would be
-exchanged by a coin; at .95 a small hold-out would let a clearly worse model pass."""
-
-MIN_ROWS = 20
-"""A hold-out below this decides nothing: one row moves PR-AUC by several points."""
-
 INTERVAL = (5.0, 95.0)
 RUNNING = "running"
 LOCAL = "local"
+RELEASE = "release"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The member's own numbers, from its policy file.
+
+    Attributes:
+        rival_wins: share of resamples a rival must win to count as better. At .5 two equal models
+            would be exchanged by a coin; at .95 a small hold-out would let a clearly worse model
+            pass.
+        min_rows: a hold-out below this decides nothing: one row moves PR-AUC by several points.
+        min_class: likewise with fewer rows of either class; at least 1.
+        below_local: whether a release may run whose PR-AUC on the hold-out is below the local-only
+            model's by less than the resamples can tell. If not, nobody is worse off on the own
+            hold-out for having joined; the price is that chance keeps out some good releases.
+        personal: whether a personal head may be put on top of a release.
+    """
+
+    rival_wins: float = 0.80
+    min_rows: int = 20
+    min_class: int = 3
+    below_local: bool = False
+    personal: bool = True
 
 
 class Reason(StrEnum):
@@ -44,6 +63,17 @@ class Reason(StrEnum):
     FIRST_MODEL = "first_model_unjudged"
     OPERATOR = "operator"
     ALREADY_ACTIVE = "already_active"
+    PINNED = "pinned"
+
+
+class HeadReason(StrEnum):
+    """Why a personal head is on top of a release or not; stable codes."""
+
+    HELPS = "head_helps"
+    NOT_BETTER = "head_not_better"
+    NOT_FITTED = "head_not_fitted"
+    CANNOT_TELL = "head_cannot_tell"
+    OFF = "head_off"
 
 
 @dataclass(frozen=True)
@@ -57,6 +87,7 @@ class Duel:
         low: 5th percentile of the difference over resamples.
         high: 95th percentile.
         rival_wins: share of resamples in which the rival has the higher PR-AUC.
+        wins: share of resamples in which the release has; ties are nobody's.
     """
 
     rival: str
@@ -65,6 +96,27 @@ class Duel:
     low: float
     high: float
     rival_wins: float
+    wins: float
+
+
+@dataclass(frozen=True)
+class HeadTrial:
+    """What a personal head brought against the bare release on the hold-out.
+
+    Attributes:
+        reason: why it is used or not.
+        duel: personalised release against bare one; None where there was nothing to compare.
+        setting: how the head was fitted, or "".
+    """
+
+    reason: HeadReason
+    duel: Duel | None = None
+    setting: str = ""
+
+    @property
+    def helps(self) -> bool:
+        """Whether the head is used."""
+        return self.reason is HeadReason.HELPS
 
 
 @dataclass(frozen=True)
@@ -93,35 +145,66 @@ def judge(
     candidate: NDArray[np.float32],
     rivals: Mapping[str, NDArray[np.float32]],
     *,
+    rule: Rule | None = None,
     seed: int = 0,
 ) -> Verdict:
     """Apply the rule.
 
-    A hold-out of fewer than :data:`MIN_ROWS` rows or of one class cannot tell. Then what runs
-    stays (an unproven change is not made), and only a node that runs nothing takes the release,
-    because for it the alternative is to have no model at all.
+    A hold-out of too few rows, or of too few of a class, cannot tell. Then what runs stays (an
+    unproven change is not made), and only a node that runs nothing takes the release, because
+    for it the alternative is a model that has seen even less.
 
     Args:
         labels: int8[rows], 1 is counterfeit.
         candidate: float32[rows], the release's scores.
         rivals: float32[rows] each, by name: ``running`` if something runs, ``local``.
+        rule: the member's own; the default one if left out.
         seed: of the resampling; the same inputs and seed give the same verdict.
     """
+    rule = rule or Rule()
     rows, positives = len(labels), int(np.count_nonzero(labels))
-    blind = _cannot_tell(rows, positives)
+    blind = _cannot_tell(rows, positives, rule)
     if blind is not None:
         first = RUNNING not in rivals
         return Verdict(first, Reason.FIRST_MODEL if first else blind, rows, positives)
     duels = tuple(
         duel(name, labels, candidate, scores, seed=seed) for name, scores in rivals.items()
     )
-    lost = {d.rival for d in duels if d.rival_wins >= RIVAL_WINS}
+    lost = {d.rival for d in duels if _loses(d, rule)}
     reason = Reason.NOT_WORSE
     if RUNNING in lost:
         reason = Reason.RUNNING_IS_BETTER
     elif lost:
         reason = Reason.LOCAL_IS_BETTER
     return Verdict(not lost, reason, rows, positives, pr_auc(labels, candidate), duels)
+
+
+def _loses(one: Duel, rule: Rule) -> bool:
+    """Tell whether the release loses a duel: to what runs by the resamples alone."""
+    floor = one.rival == LOCAL and not rule.below_local
+    return one.rival_wins >= rule.rival_wins or (floor and one.difference < 0)
+
+
+def try_head(
+    labels: NDArray[np.int8],
+    bare: NDArray[np.float32],
+    personal: NDArray[np.float32],
+    setting: str,
+    *,
+    rule: Rule | None = None,
+    seed: int = 0,
+) -> HeadTrial:
+    """Hold a release with a personal head against the same release without.
+
+    The burden of proof is the head's: it must win the share of resamples that a rival must win,
+    on a hold-out that can tell.
+    """
+    rule = rule or Rule()
+    if _cannot_tell(len(labels), int(np.count_nonzero(labels)), rule) is not None:
+        return HeadTrial(HeadReason.CANNOT_TELL, None, setting)
+    found = duel(RELEASE, labels, personal, bare, seed=seed)
+    helps = found.wins >= rule.rival_wins and found.difference > 0
+    return HeadTrial(HeadReason.HELPS if helps else HeadReason.NOT_BETTER, found, setting)
 
 
 def duel(
@@ -143,12 +226,13 @@ def duel(
         low=float(low),
         high=float(high),
         rival_wins=float(np.mean(drawn < 0)),
+        wins=float(np.mean(drawn > 0)),
     )
 
 
-def _cannot_tell(rows: int, positives: int) -> Reason | None:
-    if rows < MIN_ROWS:
+def _cannot_tell(rows: int, positives: int, rule: Rule) -> Reason | None:
+    if rows < rule.min_rows:
         return Reason.HOLDOUT_TOO_SMALL
-    if positives in (0, rows):
+    if min(positives, rows - positives) < rule.min_class:
         return Reason.HOLDOUT_ONE_CLASS
     return None

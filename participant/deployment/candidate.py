@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from participant.training.personal import FittedHead
 from shared.model.layout import ModelSpec
 
 
@@ -21,7 +22,8 @@ class Candidate:
         kind: what it scores, ``listing`` or ``shop``.
         sequence: the release's number, 0 for the local-only model.
         spec: its shape.
-        vector: float32[P].
+        vector: float32[P], as it would score: with the head in it if there is one.
+        head: the member's personal head on top of a release.
     """
 
     release_id: str
@@ -31,3 +33,8 @@ class Candidate:
     sequence: int
     spec: ModelSpec
     vector: NDArray[np.float32] = field(repr=False)
+    head: FittedHead | None = None
+
+    def with_head(self, fitted: FittedHead) -> Candidate:
+        """Return this release with a personal head on top of it."""
+        return replace(self, vector=fitted.head.apply(self.spec, self.vector), head=fitted)

@@ -1,15 +1,32 @@
-"""The member's own records as evidence: hold-out to judge on, calibration split to calibrate on."""
+"""The member's own records as evidence.
+
+Each part has one task: the training part trains, the calibration part chooses between settings,
+fits a personal head and calibrates, and the hold-out alone decides what runs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
-from participant.deployment.acceptance import LOCAL, RUNNING, Reason, Verdict, judge
+from participant.deployment.acceptance import (
+    LOCAL,
+    RUNNING,
+    Duel,
+    HeadReason,
+    HeadTrial,
+    Reason,
+    Rule,
+    Verdict,
+    judge,
+    try_head,
+)
 from participant.deployment.active import MODELS, LoadedModel
 from participant.deployment.candidate import Candidate
 from participant.deployment.local_model import own_model
@@ -18,6 +35,7 @@ from participant.training.calibration import Calibration, calibrate
 from participant.training.dataset import TrainingSet
 from participant.training.inference import scores
 from participant.training.local import NothingToTrain
+from participant.training.personal import fit_head
 from shared.model.layout import ModelSpec
 
 TrainingSets = Callable[[str, ModelSpec], TrainingSet]
@@ -53,6 +71,21 @@ def kind_of_records(store: Store) -> str:
     return "shop" if shops_only else "listing"
 
 
+@dataclass(frozen=True)
+class Judged:
+    """A release, what the rule says of it, and what became of a personal head.
+
+    Attributes:
+        candidate: the release as it would run, with its head if that helps.
+        verdict: of the rule on ``candidate``.
+        trial: of the head.
+    """
+
+    candidate: Candidate
+    verdict: Verdict
+    trial: HeadTrial
+
+
 class Evidence:
     """Judges and calibrates models of one kind on one member's records.
 
@@ -60,12 +93,16 @@ class Evidence:
         state_dir: the member's state folder, where its local-only model is kept.
         kind: ``listing`` or ``shop``.
         sets: the member's records, see :data:`TrainingSets`.
+        rule: the member's own; the default one if left out.
     """
 
-    def __init__(self, state_dir: Path, kind: str, sets: TrainingSets) -> None:
+    def __init__(
+        self, state_dir: Path, kind: str, sets: TrainingSets, rule: Rule | None = None
+    ) -> None:
         self._models = state_dir / MODELS
         self._kind = kind
         self._sets = sets
+        self._rule = rule or Rule()
 
     def local(self, spec: ModelSpec) -> Candidate | None:
         """Return the member's own local-only model, or None if it has nothing to train on."""
@@ -74,46 +111,83 @@ class Evidence:
         except NothingToTrain:
             return None
 
-    def judge(self, release: Candidate, running: LoadedModel | None) -> Verdict:
+    def judge(self, release: Candidate, running: LoadedModel | None) -> Judged:
         """Hold a release against what runs and against the local-only model, on the hold-out.
 
-        A node runs one model, so a release for another kind of record never replaces it here.
+        First a personal head is tried; if it helps, the release is judged with it. A node runs
+        one model, so a release for another kind of record never replaces it here.
         """
-        spec = release.spec
         if running is not None and running.kind != release.kind:
-            return Verdict(accept=False, reason=Reason.OTHER_KIND)
-        labels = self._sets(self._kind, spec).part("holdout")[1]
+            verdict = Verdict(accept=False, reason=Reason.OTHER_KIND)
+            return Judged(release, verdict, HeadTrial(HeadReason.OFF))
+        spec = release.spec
+        candidate, trial = self._personalised(release)
         rivals: dict[str, NDArray[np.float32]] = {}
         if running is not None:
             rivals[RUNNING] = self._holdout_scores(running.spec, running.vector)
         local = self.local(spec)
         if local is not None:
             rivals[LOCAL] = self._holdout_scores(spec, local.vector)
-        return judge(labels, self._holdout_scores(spec, release.vector), rivals)
+        labels = self._sets(self._kind, spec).part("holdout")[1]
+        scored = self._holdout_scores(spec, candidate.vector)
+        return Judged(candidate, judge(labels, scored, rivals, rule=self._rule), trial)
 
-    def calibration(self, spec: ModelSpec, vector: NDArray[np.float32]) -> Calibration | None:
-        """Return a model's calibration, or None if the split cannot tell (too small, one class)."""
+    def _personalised(self, release: Candidate) -> tuple[Candidate, HeadTrial]:
+        """Return the release with its head if that helps, else as it is, and the trial."""
+        if not self._rule.personal:
+            return release, HeadTrial(HeadReason.OFF)
+        records = self._sets(self._kind, release.spec)
+        fitted = fit_head(records, release.vector)
+        if fitted is None:
+            return release, HeadTrial(HeadReason.NOT_FITTED)
+        personal = release.with_head(fitted)
+        trial = try_head(
+            records.part("holdout")[1],
+            self._holdout_scores(release.spec, release.vector),
+            self._holdout_scores(release.spec, personal.vector),
+            fitted.head.setting,
+            rule=self._rule,
+        )
+        return (personal if trial.helps else release), trial
+
+    def calibration(self, candidate: Candidate) -> Calibration | None:
+        """Return a model's calibration, or None if the split cannot tell (too small, one class).
+
+        A personal head was fitted on the same records, so its scores of them are those it gave
+        before it saw them.
+        """
+        spec = candidate.spec
         matrix, labels = self._sets(self._kind, spec).part("calibration")
-        return calibrate(scores(spec, vector, matrix), labels)
+        if candidate.head is not None:
+            return calibrate(expit(candidate.head.unseen), labels)
+        return calibrate(scores(spec, candidate.vector, matrix), labels)
 
     def _holdout_scores(self, spec: ModelSpec, vector: NDArray[np.float32]) -> NDArray[np.float32]:
         return scores(spec, vector, self._sets(self._kind, spec).part("holdout")[0])
 
 
-def figures(verdict: Verdict) -> dict[str, Any]:
-    """Return a verdict as plain values, for the member's own log and screen."""
+def figures(judged: Judged) -> dict[str, Any]:
+    """Return a decision's figures as plain values, for the member's own log and screen."""
+    verdict, trial = judged.verdict, judged.trial
     return {
         "rows": verdict.rows,
         "positives": verdict.positives,
         "pr_auc": verdict.pr_auc,
-        "rivals": {
-            duel.rival: {
-                "pr_auc": duel.pr_auc,
-                "difference": duel.difference,
-                "low": duel.low,
-                "high": duel.high,
-                "rival_wins": duel.rival_wins,
-            }
-            for duel in verdict.duels
+        "rivals": {one.rival: _plain(one) for one in verdict.duels},
+        "head": {
+            "reason": trial.reason.value,
+            "setting": trial.setting,
+            "bare": None if trial.duel is None else _plain(trial.duel),
         },
+    }
+
+
+def _plain(duel: Duel) -> dict[str, float]:
+    return {
+        "pr_auc": duel.pr_auc,
+        "difference": duel.difference,
+        "low": duel.low,
+        "high": duel.high,
+        "rival_wins": duel.rival_wins,
+        "wins": duel.wins,
     }

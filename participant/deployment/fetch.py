@@ -11,17 +11,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from participant.deployment.active import MODELS, verify_release
+from participant.deployment.active import (
+    MODELS,
+    TRANSCRIPT_NAME,
+    verify_release,
+    verify_transcript,
+)
 from participant.deployment.candidate import Candidate
-from participant.node.config import NodeConfig
 from participant.node.registry_client import ChannelFactory, registry
 from shared.errors import NotFound, VerificationError
 from shared.files import write_folder
 from shared.model.bundle import FILE_NAME, VerifiedBundle
-from shared.trust.transcript import Transcript, UnverifiedTranscript, Witness
+from shared.trust.transcript import Transcript, Witness
 
 RELEASES = "releases"
-TRANSCRIPT_NAME = "transcript.bin"
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def fetch_release(
     if files is None:
         files = _download(state_dir, factory, release_id, min_sequence)
     bundle = verify_release(state_dir, files[0], release_id, min_sequence=min_sequence)
-    transcript = _verify_transcript(state_dir, bundle, files[1])
+    transcript = verify_transcript(state_dir, bundle, files[1])
     transcript.check_witnesses(witnesses)
     if fresh:
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -105,7 +108,7 @@ def _read_installed(state_dir: Path, folder: Path, release_id: bytes) -> tuple[b
     except FileNotFoundError:
         return None
     try:
-        _verify_transcript(state_dir, verify_release(state_dir, data, release_id), transcript)
+        verify_transcript(state_dir, verify_release(state_dir, data, release_id), transcript)
     except VerificationError:
         return None
     return data, transcript
@@ -124,16 +127,3 @@ def _download(
         # Verified before its run id is believed, and before anything more is fetched.
         bundle = verify_release(state_dir, data, release_id, min_sequence=min_sequence)
         return data, client.transcript(bundle.manifest.run_id)
-
-
-def _verify_transcript(state_dir: Path, bundle: VerifiedBundle, data: bytes) -> Transcript:
-    alliance = NodeConfig.load(state_dir).alliance
-    manifest = bundle.manifest
-    transcript = UnverifiedTranscript(data).verify(
-        bytes.fromhex(alliance.coordinator_public_key),
-        run_id=manifest.run_id,
-        manifest_hash=manifest.run_manifest_hash,
-        head=manifest.transcript_head,
-    )
-    transcript.check_model(bundle.vector)
-    return transcript

@@ -92,10 +92,9 @@ def own_model(models: Path, training_set: TrainingSet, kind: str) -> Candidate:
 
 def _prune(models: Path, keep: Path) -> None:
     """Remove local-only models of former records, but for those that run or ran before."""
-    state = read_state(models)
-    needed = {models / one.path for one in (state.active, *state.previous) if one is not None}
+    needed = {models / name for name in read_state(models).files()} | {keep}
     for path in (models / FOLDER).glob("*.model"):
-        if path != keep and path not in needed:
+        if path not in needed:
             path.unlink(missing_ok=True)
 
 

@@ -5,16 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from participant.deployment.active import MODELS, verify_release
+from participant.deployment.active import (
+    MODELS,
+    TRANSCRIPT_NAME,
+    load_activation,
+    verify_release,
+    verify_transcript,
+)
 from participant.deployment.fetch import RELEASES, installed_path
-from participant.deployment.state import LOCAL_ID, ActiveState, read_state
+from participant.deployment.state import LOCAL_ID, Activation, ActiveState, read_state
 from participant.store import Store
 from shared.clock import from_unix, rfc3339
-from shared.errors import BadInput, NotFound, VerificationError
-from shared.model.bundle import FILE_NAME, UnverifiedBundle, VerifiedBundle
+from shared.errors import BadInput, NotFound, StateError, VerificationError
+from shared.model.bundle import UnverifiedBundle, VerifiedBundle
 from shared.model.bundle_manifest import BundleManifest
 
 _HEX = frozenset("0123456789abcdef")
+
+
+def is_id(text: str) -> bool:
+    """Tell whether ``text`` is a release's id or its first digits."""
+    return 0 < len(text) <= 32 and set(text.lower()) <= _HEX
 
 
 def resolve(state_dir: Path, text: str) -> bytes:
@@ -29,7 +40,7 @@ def resolve(state_dir: Path, text: str) -> bytes:
         NotFound: fewer digits that no installed release, or more than one, begins with.
     """
     prefix = text.lower()
-    if not prefix or not set(prefix) <= _HEX or len(prefix) > 32:
+    if not is_id(prefix):
         raise BadInput(f"{text[:40]!r} is not a release id", hint="`model list` shows them")
     if len(prefix) == 32:
         return bytes.fromhex(prefix)
@@ -41,6 +52,23 @@ def resolve(state_dir: Path, text: str) -> bytes:
             hint="give all 32 digits to fetch one from the coordinator",
         )
     return bytes.fromhex(found[0])
+
+
+def check_runs(state_dir: Path, text: str) -> None:
+    """Check that ``text``, an id, its first digits or ``local``, means what runs.
+
+    Raises:
+        NotFound: nothing runs.
+        StateError: something else runs.
+    """
+    active = read_state(state_dir / MODELS).active
+    if active is None:
+        raise NotFound("no model runs here yet, so there is nothing to pin")
+    if not text or not active.release_id.startswith(text.lower()):
+        raise StateError(
+            f"what runs here is {active.release_id}, and only that can be pinned",
+            hint="`model activate` the other one first",
+        )
 
 
 def installed(state_dir: Path) -> list[str]:
@@ -64,17 +92,22 @@ def _row(release_id: str, state: ActiveState) -> dict[str, Any]:
     active = state.active is not None and state.active.release_id == release_id
     before = any(one.release_id == release_id for one in state.previous)
     status = "active" if active else ("previous" if before else "installed")
-    return {"release_id": release_id, "status": status}
+    head = state.active.head if active and state.active is not None else None
+    return {
+        "release_id": release_id,
+        "status": status,
+        "pinned": active and state.pinned,
+        "head": None if head is None else head.setting,
+    }
 
 
 def _release_row(state_dir: Path, name: str, state: ActiveState) -> dict[str, Any]:
+    row = _row(name, state)
     try:
-        data = (installed_path(state_dir, bytes.fromhex(name)) / FILE_NAME).read_bytes()
-        bundle = verify_release(state_dir, data, bytes.fromhex(name))
-    except (VerificationError, FileNotFoundError):
-        return {"release_id": name, "status": "damaged", "sequence": 0, "kind": ""}
-    manifest = bundle.manifest
-    return {**_row(name, state), "sequence": manifest.sequence, "kind": manifest.kind}
+        manifest = verified_release(state_dir, bytes.fromhex(name)).manifest
+    except (VerificationError, NotFound):
+        return {**row, "status": "damaged", "sequence": 0, "kind": ""}
+    return {**row, "sequence": manifest.sequence, "kind": manifest.kind}
 
 
 def history(state_dir: Path) -> list[dict[str, Any]]:
@@ -98,17 +131,50 @@ def history(state_dir: Path) -> list[dict[str, Any]]:
         store.close()
 
 
-def verified(state_dir: Path, source: Path) -> VerifiedBundle:
+def verified(state_dir: Path, source: Path, release_id: bytes | None = None) -> VerifiedBundle:
     """Verify a bundle file or folder against the alliance this folder joined.
 
-    Age is not judged here: a verified release may still be refused as a step back.
+    A folder's transcript is verified too. Age is not judged here: a verified release may still
+    be refused as a step back.
 
     Raises:
         VerificationError: it is not a release of this alliance, unaltered.
         NotFound: there is no such file.
         StateError: the folder has not joined an alliance.
     """
-    return verify_release(state_dir, UnverifiedBundle.read(source))
+    bundle = verify_release(state_dir, UnverifiedBundle.read(source), release_id)
+    if source.is_dir():
+        try:
+            transcript = (source / TRANSCRIPT_NAME).read_bytes()
+        except FileNotFoundError as error:
+            raise NotFound(
+                f"there is no {TRANSCRIPT_NAME} beside the bundle",
+                hint="fetch the release again, or name the bundle's file to verify it alone",
+            ) from error
+        verify_transcript(state_dir, bundle, transcript)
+    return bundle
+
+
+def verified_release(state_dir: Path, release_id: bytes) -> VerifiedBundle:
+    """Verify a release on this machine, its transcript too; raises as :func:`verified`."""
+    return verified(state_dir, installed_path(state_dir, release_id), release_id)
+
+
+def verified_active(state_dir: Path) -> Activation:
+    """Verify every file of what runs: active state, model, transcript and personal head.
+
+    Raises:
+        VerificationError: one of them is not what it was when it was activated.
+        NotFound: nothing runs, or one of them is gone.
+    """
+    active = read_state(state_dir / MODELS).active
+    if active is None:
+        raise NotFound(
+            "no model runs here yet",
+            hint="`up` judges a run's release; that takes a moment",
+        )
+    load_activation(state_dir, active)
+    return active
 
 
 def manifest_data(manifest: BundleManifest) -> dict[str, Any]:

@@ -9,14 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from participant.deployment.active import verify_release
-from participant.deployment.fetch import TRANSCRIPT_NAME, installed_path
+from participant.deployment.active import TRANSCRIPT_NAME, verify_release
+from participant.deployment.fetch import installed_path
 from participant.deployment.overview import installed
 from participant.node.config import NodeConfig
 from participant.node.registry_client import ChannelFactory, registry
+from participant.node.run_ids import resolve
 from participant.node.vault import agreed_manifest, runs_answered, runs_open
 from participant.node.witnesses import WitnessFile
-from shared.errors import BadInput, NotFound, StateError, StorageError, VerificationError
+from shared.errors import NotFound, StateError, StorageError, VerificationError
 from shared.model.bundle import FILE_NAME, UnverifiedBundle, VerifiedBundle
 from shared.model.bundle_manifest import BundleManifest
 from shared.trust.audit import (
@@ -28,7 +29,6 @@ from shared.trust.audit import (
 from shared.trust.manifest import VerifiedManifest
 from shared.trust.transcript import Transcript, UnverifiedTranscript, Witness
 
-_HEX = frozenset("0123456789abcdef")
 _LISTED = 200
 
 
@@ -89,20 +89,7 @@ def resolve_run(state_dir: Path, text: str) -> bytes:
         BadInput: it is not hex.
         NotFound: no run here, or more than one, begins with it.
     """
-    prefix = text.lower()
-    if not prefix or not set(prefix) <= _HEX or len(prefix) > 32:
-        raise BadInput(f"{text[:40]!r} is not a run id", hint="give its 32 digits or the first few")
-    if len(prefix) == 32:
-        return bytes.fromhex(prefix)
-    known = runs_answered(state_dir / "secsum")
-    found = [run_id for run_id in known if run_id.hex().startswith(prefix)]
-    if len(found) != 1:
-        many = "more than one run" if found else "no run"
-        raise NotFound(
-            f"there is {many} on this machine whose id begins with {prefix!r}",
-            hint="give all 32 digits",
-        )
-    return found[0]
+    return resolve(text, runs_answered(state_dir / "secsum"))
 
 
 def collect(state_dir: Path, run_id: bytes, factory: ChannelFactory | None) -> Published:

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from participant.deployment import log
-from participant.deployment.acceptance import Reason, Verdict
+from participant.deployment.acceptance import Reason
 from participant.deployment.active import MODELS, LoadedModel, load_activation
 from participant.deployment.candidate import Candidate
 from participant.deployment.evidence import (
     Evidence,
+    Judged,
     TrainingSets,
     figures,
     kind_of_records,
@@ -26,7 +27,15 @@ from participant.deployment.evidence import (
 )
 from participant.deployment.fetch import FetchedRelease, fetch_release
 from participant.deployment.folder import exclusive
-from participant.deployment.state import Activation, ActiveState, read_state, write_state
+from participant.deployment.head import write_head
+from participant.deployment.rule import rule_of
+from participant.deployment.state import (
+    Activation,
+    ActiveState,
+    HeadRef,
+    read_state,
+    write_state,
+)
 from participant.node.registry_client import ChannelFactory
 from participant.store import Store
 from shared.clock import Clock, SystemClock, rfc3339
@@ -47,6 +56,7 @@ class DeploymentOutcome:
         metrics: the local figures it rests on.
         release_id: hex of the release, or ``local``.
         calibrated: whether what runs now has a calibration of its own.
+        head: setting of the personal head on what runs now, None without one.
     """
 
     decision: Decision
@@ -54,6 +64,7 @@ class DeploymentOutcome:
     metrics: dict[str, Any] = field(default_factory=dict)
     release_id: str = ""
     calibrated: bool = False
+    head: str | None = None
 
 
 class Deployer:
@@ -82,6 +93,8 @@ class Deployer:
     ) -> DeploymentOutcome:
         """Fetch, verify and judge a release, and let it run if the acceptance rule holds.
 
+        While what runs is pinned, the release is judged all the same, and kept back.
+
         Raises:
             VerificationError: bundle or transcript is refused; so is a release that is not newer
                 than every one that ever ran here. The refusal is in the audit log.
@@ -95,9 +108,20 @@ class Deployer:
             return self._decide(store, state, fetched)
 
     def activate(
-        self, release_id: bytes, factory: ChannelFactory | None = None
+        self,
+        release_id: bytes,
+        factory: ChannelFactory | None = None,
+        *,
+        personal: bool = True,
     ) -> DeploymentOutcome:
         """Let a release run because the operator says so; it must verify and be newer.
+
+        A pin does not stand against it, and stays: what runs then is pinned.
+
+        Args:
+            release_id: 16 bytes.
+            factory: opens a channel to the coordinator; None forbids the network.
+            personal: whether a head that helps on the hold-out is put on top.
 
         Raises:
             ReleaseRollbackError: it is not newer than every release that ever ran here.
@@ -108,10 +132,11 @@ class Deployer:
             if state.active is not None and state.active.release_id == release_id.hex():
                 return _already(state.active)
             fetched = self._fetch(store, state, release_id, factory, ())
-            release = fetched.candidate()
-            evidence = self._evidence(store, release.kind)
-            verdict = evidence.judge(release, self._running(store, state))
-            return self._run(store, state, release, evidence, Reason.OPERATOR, figures(verdict))
+            evidence = self._evidence(store, fetched.bundle.manifest.kind, personal=personal)
+            judged = evidence.judge(fetched.candidate(), self._running(store, state))
+            return self._run(
+                store, state, judged.candidate, evidence, Reason.OPERATOR, figures(judged)
+            )
 
     def check(self, release_id: bytes, factory: ChannelFactory | None = None) -> FetchedRelease:
         """Fetch and verify a release as :meth:`activate` would; what runs stays as it is."""
@@ -168,16 +193,39 @@ class Deployer:
             self._switch(store, state.rolled_back(again))
             return _outcome("activated", again)
 
+    def pin(self, *, on: bool) -> tuple[bool, str]:
+        """Keep what runs until a person changes it, or let releases activate by themselves again.
+
+        Returns:
+            Whether that was new, and what runs: a release's id in hex, or ``local``.
+
+        Raises:
+            NotFound: nothing runs that could be pinned.
+        """
+        with exclusive(self._dir, self._clock) as store:
+            state = read_state(self._models)
+            if state.active is None and on:
+                raise NotFound("no model runs here yet, so there is nothing to pin")
+            name = "" if state.active is None else state.active.release_id
+            if state.pinned == on:
+                return False, name
+            # The log first: a pin that a killed process did not set is asked for again.
+            if on:
+                store.audit.append("model.pinned", {"release_id": name})
+            else:
+                store.audit.append("model.unpinned", {"release_id": name})
+            write_state(self._models, state.model_copy(update={"pinned": on}))
+            return True, name
+
     def compare(
         self, release_id: bytes, factory: ChannelFactory | None = None
-    ) -> tuple[FetchedRelease, Verdict]:
+    ) -> tuple[FetchedRelease, Judged]:
         """Judge a release of any age without changing what runs; raises as :meth:`deploy`."""
         with exclusive(self._dir, self._clock) as store:
             fetched = fetch_release(self._dir, release_id, factory, min_sequence=1)
-            release = fetched.candidate()
-            evidence = self._evidence(store, release.kind)
+            evidence = self._evidence(store, fetched.bundle.manifest.kind)
             state = read_state(self._models)
-            return fetched, evidence.judge(release, self._running(store, state))
+            return fetched, evidence.judge(fetched.candidate(), self._running(store, state))
 
     def _fetch(
         self,
@@ -204,11 +252,14 @@ class Deployer:
     def _decide(
         self, store: Store, state: ActiveState, fetched: FetchedRelease
     ) -> DeploymentOutcome:
-        release = fetched.candidate()
-        evidence = self._evidence(store, release.kind)
+        evidence = self._evidence(store, fetched.bundle.manifest.kind)
         running = self._running(store, state)
-        verdict = evidence.judge(release, running)
-        metrics = figures(verdict)
+        judged = evidence.judge(fetched.candidate(), running)
+        release, verdict, metrics = judged.candidate, judged.verdict, figures(judged)
+        if state.pinned:
+            metrics["unpinned"] = {"accept": verdict.accept, "reason": verdict.reason.value}
+            log.record(store, release.release_id, "keep", Reason.PINNED, metrics)
+            return DeploymentOutcome("kept", Reason.PINNED.value, metrics, release.release_id)
         if verdict.accept:
             return self._run(store, state, release, evidence, verdict.reason, metrics)
         log.record(store, release.release_id, "keep", verdict.reason, metrics)
@@ -239,7 +290,7 @@ class Deployer:
         metrics: dict[str, Any],
     ) -> DeploymentOutcome:
         """Calibrate a candidate on the member's own split and let it run."""
-        calibration = evidence.calibration(candidate.spec, candidate.vector)
+        calibration = evidence.calibration(candidate)
         activation = Activation(
             activation_id=secrets.token_hex(16),
             release_id=candidate.release_id,
@@ -248,6 +299,7 @@ class Deployer:
             kind=candidate.kind,
             sequence=candidate.sequence,
             calibration=None if calibration is None else calibration.to_dict(),
+            head=self._write_head(candidate),
             action="activate",
             reason=reason.value,
             metrics=metrics,
@@ -256,12 +308,22 @@ class Deployer:
         self._switch(store, state.activated(activation))
         return _outcome("activated_local" if candidate.sequence == 0 else "activated", activation)
 
+    def _write_head(self, candidate: Candidate) -> HeadRef | None:
+        """Put a candidate's head on the disk, before anything names it."""
+        if candidate.head is None:
+            return None
+        path, sha256 = write_head(self._models, candidate, candidate.head.head)
+        return HeadRef(path=path, sha256=sha256, setting=candidate.head.head.setting)
+
     def _switch(self, store: Store, state: ActiveState) -> None:
         write_state(self._models, state)
         log.catch_up(store, state)
 
-    def _evidence(self, store: Store, kind: str) -> Evidence:
-        return Evidence(self._dir, kind, self._given_sets or training_sets(store))
+    def _evidence(self, store: Store, kind: str, *, personal: bool = True) -> Evidence:
+        rule = rule_of(self._dir)
+        if not personal:
+            rule = replace(rule, personal=False)
+        return Evidence(self._dir, kind, self._given_sets or training_sets(store), rule)
 
 
 def deploy_release(
@@ -297,15 +359,9 @@ def _outcome(decision: Decision, activation: Activation) -> DeploymentOutcome:
         activation.metrics,
         activation.release_id,
         activation.calibration is not None,
+        None if activation.head is None else activation.head.setting,
     )
 
 
 def _already(activation: Activation) -> DeploymentOutcome:
-    outcome = _outcome("already_active", activation)
-    return DeploymentOutcome(
-        outcome.decision,
-        Reason.ALREADY_ACTIVE.value,
-        outcome.metrics,
-        outcome.release_id,
-        outcome.calibrated,
-    )
+    return replace(_outcome("already_active", activation), reason=Reason.ALREADY_ACTIVE.value)

@@ -4,44 +4,79 @@ from __future__ import annotations
 
 from typing import Any
 
-from participant.deployment.acceptance import MIN_ROWS, RIVAL_WINS, Reason
+from participant.deployment.acceptance import HeadReason, Reason
 
 _REASONS: dict[str, str] = {
     Reason.NOT_WORSE: "on your own hold-out, neither what ran before nor your own model is better",
     Reason.RUNNING_IS_BETTER: "what runs now is better on your own hold-out",
     Reason.LOCAL_IS_BETTER: "your own local-only model is better on your own hold-out",
     Reason.HOLDOUT_TOO_SMALL: (
-        f"your hold-out has fewer than {MIN_ROWS} labelled rows and cannot tell, so nothing changes"
+        "your hold-out has too few labelled rows and cannot tell, so nothing changes"
     ),
-    Reason.HOLDOUT_ONE_CLASS: "your hold-out is of one class and cannot tell, so nothing changes",
+    Reason.HOLDOUT_ONE_CLASS: (
+        "your hold-out has too few rows of one class and cannot tell, so nothing changes"
+    ),
     Reason.OTHER_KIND: "it scores another kind of record than the model that runs",
     Reason.FIRST_MODEL: (
-        "nothing ran before, and your hold-out is too small or of one class to judge it"
+        "nothing ran before, and your hold-out has too few rows, or of one class, to judge it"
     ),
     Reason.OPERATOR: "you asked for it",
     Reason.ALREADY_ACTIVE: "it runs already",
+    Reason.PINNED: "what runs is pinned, so no release activates by itself",
+}
+
+_HEAD_REASONS: dict[str, str] = {
+    HeadReason.HELPS: "used: better than the bare release on your own hold-out",
+    HeadReason.NOT_BETTER: "not used: not clearly better than the bare release on your hold-out",
+    HeadReason.NOT_FITTED: (
+        "not used: your records are too few, or the calibration part prefers the bare release"
+    ),
+    HeadReason.CANNOT_TELL: "not used: your hold-out is too small to tell whether it helps",
+    HeadReason.OFF: "not tried",
 }
 
 
 def explain(reason: str) -> str:
     """Return a reason code in words; a code of a newer version as it is."""
-    return _REASONS.get(reason, reason)
+    return _REASONS.get(reason) or _HEAD_REASONS.get(reason, reason)
 
 
 def comparison(figures: dict[str, Any]) -> list[str]:
     """Return the figures of a decision as lines of text."""
+    head = _head(figures.get("head", {}))
     if figures.get("pr_auc") is None:
         rows, positives = figures.get("rows", 0), figures.get("positives", 0)
-        return [f"hold-out: {rows} rows, {positives} counterfeit: too little to compare models"]
+        few = f"hold-out: {rows} rows, {positives} counterfeit: too little to compare models"
+        return [few, *head]
     lines = [
         f"hold-out: {figures['rows']} rows, {figures['positives']} counterfeit",
         f"release    PR-AUC {figures['pr_auc']:.3f}",
     ]
     for name, rival in figures["rivals"].items():
         lines.append(
-            f"{name:<10} PR-AUC {rival['pr_auc']:.3f}, difference {rival['difference']:+.3f} "
-            f"(90 % interval {rival['low']:+.3f} to {rival['high']:+.3f}), "
+            f"{name:<10} PR-AUC {rival['pr_auc']:.3f}, {_difference(rival)}, "
             f"better in {rival['rival_wins']:.0%} of resamples"
         )
-    lines.append(f"a rival counts as better from {RIVAL_WINS:.0%} on")
+    if would := figures.get("unpinned"):
+        verb = "activate" if would["accept"] else "keep"
+        lines.append(f"without the pin the rule would {verb}: {explain(would['reason'])}")
+    return lines + head
+
+
+def _head(head: dict[str, Any]) -> list[str]:
+    if not head:
+        return []
+    lines = [f"personal head {explain(head['reason'])}"]
+    if bare := head["bare"]:
+        lines.append(
+            f"bare       PR-AUC {bare['pr_auc']:.3f}, {_difference(bare)}, "
+            f"head ({head['setting']}) better in {bare['wins']:.0%} of resamples"
+        )
     return lines
+
+
+def _difference(duel: dict[str, float]) -> str:
+    return (
+        f"difference {duel['difference']:+.3f} "
+        f"(90 % interval {duel['low']:+.3f} to {duel['high']:+.3f})"
+    )

@@ -64,6 +64,9 @@ burnt_rounds = 2
 # own hold-out: has the higher PR-AUC in at least this share of 400 resamples of it.
 accept_rival_wins = 0.8
 
+# Whether a release may run whose PR-AUC is below your local-only model's by less than that.
+accept_below_local = false
+
 # A hold-out with fewer rows, or fewer of either class, decides nothing: what runs stays.
 accept_min_rows = 20
 accept_min_class_rows = 3
@@ -91,6 +94,7 @@ class Policy(BaseModel):
     threads: int = Field(1, ge=1, le=256)
     burnt_rounds: int = Field(2, ge=0)
     accept_rival_wins: float = Field(0.8, ge=0.5, le=1)
+    accept_below_local: bool = False
     accept_min_rows: int = Field(20, ge=1)
     accept_min_class_rows: int = Field(3, ge=1)
     personal_head: bool = True

@@ -147,3 +147,77 @@ def test_a_damaged_release_is_listed_as_damaged(member):
     file = installed_path(member.folder, release_id) / FILE_NAME
     file.write_bytes(file.read_bytes()[:100])
     assert [row["status"] for row in data(member, "list")["models"]] == ["damaged"]
+
+
+def test_what_is_pinned_stays_until_a_person_changes_it(member):
+    first, second, third = (member.publish(n, knowing(0.4 + 0.2 * n)).hex() for n in (1, 2, 3))
+    with pytest.raises(NotFound):
+        data(member, "pin", first)
+    data(member, "activate", first)
+    assert data(member, "pin", first[:8], "--dry-run")["result"] == "would_be_pinned"
+    assert not data(member, "show")["pinned"]
+    assert data(member, "pin", first[:8])["result"] == "pinned"
+    assert data(member, "pin", first)["result"] == "already_pinned"
+    assert data(member, "show")["pinned"]
+    assert data(member, "list")["models"][0]["pinned"]
+    assert "active, pinned" in text(member, "list")
+
+    outcome = member.deployer().deploy(bytes.fromhex(second), channel_factory(member.folder))
+    assert (outcome.decision, outcome.reason) == ("kept", "pinned")
+    assert outcome.metrics["unpinned"] == {"accept": True, "reason": "not_worse"}
+    assert data(member, "show")["release_id"] == first
+    assert member.decisions()[-1] == (second, "keep", "pinned")
+    assert "without the pin the rule would activate" in text(member, "show", second)
+
+    assert data(member, "activate", third)["result"] == "activated"
+    shown = data(member, "show")
+    assert (shown["release_id"], shown["pinned"]) == (third, True)
+    data(member, "rollback")
+    shown = data(member, "show")
+    assert (shown["release_id"], shown["pinned"]) == (first, True)
+
+    assert data(member, "pin", "--off")["result"] == "unpinned"
+    assert data(member, "pin", "--off")["result"] == "already_unpinned"
+    assert not data(member, "show")["pinned"]
+    kinds = member.kinds_of_events()
+    assert (kinds.count("model.pinned"), kinds.count("model.unpinned")) == (1, 1)
+
+
+def test_only_what_runs_can_be_pinned(member):
+    old, new = member.publish(1, knowing(0.4)).hex(), member.publish(2, knowing(1.0)).hex()
+    data(member, "activate", old)
+    data(member, "activate", new)
+    with pytest.raises(StateError):
+        data(member, "pin", old)
+    for wrong in ([], [new, "--off"]):
+        with pytest.raises(BadInput):
+            data(member, "pin", *wrong)
+    assert not data(member, "show")["pinned"]
+
+
+def test_the_local_model_can_be_pinned_too(member):
+    data(member, "activate", "local")
+    assert data(member, "pin", "local")["result"] == "pinned"
+    outcome = member.deployer().deploy(
+        member.publish(1, knowing(1.0)), channel_factory(member.folder)
+    )
+    assert outcome.reason == "pinned"
+    assert data(member, "show")["release_id"] == "local"
+
+
+def test_a_head_is_shown_with_what_it_brought(member, monkeypatch):
+    own = sets_of(records(600, own=0.8))
+    monkeypatch.setattr(service_module, "training_sets", lambda _store: own)
+    release_id = member.publish(1, knowing(0.7)).hex()
+    compared = data(member, "compare", release_id)
+    assert compared["head"]["reason"] == "head_helps"
+    assert compared["head"]["bare"]["difference"] > 0
+    activated = data(member, "activate", release_id)
+    shown = data(member, "show")
+    assert activated["head"] == shown["head"] == compared["head"]["setting"]
+    assert "personal head used: better than the bare release" in text(member, "show")
+    assert "with a personal head" in text(member, "list")
+    assert data(member, "verify")["head"] == shown["head"]
+    data(member, "activate", member.publish(2, knowing(0.8)).hex(), "--no-head")
+    assert data(member, "show")["head"] is None
+    assert "personal head not tried" in text(member, "show")

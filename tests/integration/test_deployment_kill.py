@@ -1,4 +1,4 @@
-"""kill -9 at every point of a deployment leaves the old model running or the new one."""
+"""kill -9 at every point of a deployment or a pin leaves the old model running or the new one."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_kill_9_at_every_point_leaves_the_old_model_or_the_new_one(tmp_path):
     member = member_of(found_alliance(tmp_path, ["a"]), "a")
     with serving(member.alliance, member.database):
-        old, new = member.publish(1, knowing(0.3)), member.publish(2, knowing(1.0))
+        old, new = member.publish(1, knowing(0.3)), member.publish(2, knowing(0.8))
         factory = channel_factory(member.folder)
-        member.deployer(records(120)).activate(old, factory)
+        member.deployer(records(160, own=0.8)).activate(old, factory, personal=False)
         fetch_release(member.folder, new, factory, min_sequence=2)
     member.database.close()
     # torch's own threads do not survive a fork: one thread never starts them.
@@ -41,8 +41,19 @@ def test_kill_9_at_every_point_leaves_the_old_model_or_the_new_one(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     outcomes = json.loads(done.stdout)
-    assert {one["left"] for one in outcomes} == {old.hex(), new.hex()}
-    for one in outcomes:
-        first = one["left"] == old.hex()
+    before = {"release": old.hex(), "head": None, "pinned": False, "half": []}
+    deployed = outcomes["deploy"][-1]["now"]
+    assert deployed["head"] is not None
+    assert deployed == {**before, "release": new.hex(), "head": deployed["head"]}
+    assert {one["left"]["release"] for one in outcomes["deploy"]} == {old.hex(), new.hex()}
+    for one in outcomes["deploy"]:
+        assert one["left"] in (before, deployed), one
+        first = one["left"] == before
         assert one["decision"] == ("activated" if first else "already_active"), one
-        assert (one["now"], one["activations"]) == (new.hex(), 1), one
+        assert (one["now"], one["activations"]) == (deployed, 1), one
+    pinned = {**before, "pinned": True}
+    assert {one["left"]["pinned"] for one in outcomes["pin"]} == {False, True}
+    for one in outcomes["pin"]:
+        assert one["left"] in (before, pinned), one
+        assert one["decision"] == ("already_pinned" if one["left"]["pinned"] else "pinned"), one
+        assert (one["now"], one["activations"]) == (pinned, 0), one

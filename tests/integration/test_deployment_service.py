@@ -20,7 +20,7 @@ from participant.deployment.active import MODELS, active_model
 from participant.deployment.fetch import TRANSCRIPT_NAME, fetch_release, installed_path
 from participant.deployment.service import deploy_release
 from participant.deployment.state import FILE_NAME as STATE_NAME
-from participant.deployment.state import LOCAL_ID, read_state
+from participant.deployment.state import LOCAL_ID, ActiveStateDamaged, read_state
 from participant.node.config import NodeConfig
 from participant.node.registry_client import channel_factory
 from shared.errors import NetworkError, NotFound, StateError, VerificationError
@@ -193,8 +193,8 @@ def test_compare_changes_nothing(member):
     first, second = member.publish(1, GOOD), member.publish(2, BAD)
     deploy(member, first)
     before = (member.folder / MODELS / STATE_NAME).read_bytes()
-    _, verdict = member.deployer().compare(second, channel_factory(member.folder))
-    assert not verdict.accept
+    _, judged = member.deployer().compare(second, channel_factory(member.folder))
+    assert not judged.verdict.accept
     assert (member.folder / MODELS / STATE_NAME).read_bytes() == before
     assert len(member.decisions()) == 1
 
@@ -291,10 +291,37 @@ def test_a_damaged_state_file_is_a_clear_error(member):
     deploy(member, member.publish(1, GOOD))
     path = member.folder / MODELS / STATE_NAME
     body = json.loads(path.read_text())
-    for text in ("{", json.dumps({**body, "more": 1}), json.dumps({**body, "schema_version": 2})):
+    for text in ("{", "[]", json.dumps({**body, "more": 1}), json.dumps(body)):
         path.write_text(text)
-        with pytest.raises(StateError):
+        with pytest.raises(ActiveStateDamaged):
             active_model(member.folder)
+
+
+def test_a_state_file_of_a_newer_version_says_so(member):
+    path = member.folder / MODELS / STATE_NAME
+    deploy(member, member.publish(1, GOOD))
+    body = {n: v for n, v in json.loads(path.read_text()).items() if n != "sha256"}
+    text = json.dumps({**body, "schema_version": 3}, indent=1, sort_keys=True) + "\n"
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    sealed = {**json.loads(text), "sha256": digest}
+    path.write_text(json.dumps(sealed, indent=1, sort_keys=True) + "\n")
+    with pytest.raises(StateError, match="newer version"):
+        active_model(member.folder)
+
+
+def test_a_state_file_of_the_first_version_is_read_and_replaced(member):
+    old, new = member.publish(1, knowing(0.5)), member.publish(2, GOOD)
+    deploy(member, old)
+    path = member.folder / MODELS / STATE_NAME
+    body = json.loads(path.read_text())
+    for name in ("sha256", "pinned"):
+        del body[name]
+    del body["active"]["head"]
+    path.write_text(json.dumps({**body, "schema_version": 1}, indent=1, sort_keys=True) + "\n")
+    assert running(member) == old.hex()
+    assert deploy(member, new).decision == "activated"
+    assert json.loads(path.read_text())["schema_version"] == 2
+    assert member.deployer().rollback().release_id == old.hex()
 
 
 def test_a_crash_before_the_log_is_made_up_for(member, monkeypatch):

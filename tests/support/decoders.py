@@ -18,6 +18,7 @@ from pathlib import Path
 import shared.fleet.environment  # noqa: F401
 
 # isort: split
+import numpy as np
 from alliance.v1 import fleet_pb2 as pb
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -25,9 +26,11 @@ from flwr.app import ConfigRecord, RecordDict
 from google.protobuf.message import DecodeError
 
 from coordinator.rounds.journal import Checkpoint
+from participant.deployment.head import HeadFile
 from participant.deployment.local_model import LocalModel
 from participant.node.witnesses import DOMAIN as WITNESS_DOMAIN
 from participant.node.witnesses import WitnessFile
+from participant.training.personal import Head
 from shared.encoding import Writer
 from shared.errors import BadInput, PolicyRefused, VerificationError
 from shared.fleet import messages as fleet
@@ -259,8 +262,14 @@ def _models() -> dict[str, Target]:
             LocalModel.decode,
             (LocalModel("listing", release.TINY, release.a_vector()).encode(),),
         ),
+        "personal-head": Target(HeadFile.decode, (_head(),)),
         "checkpoint": _of(Checkpoint, Checkpoint(3, 2, 1, 1).encode()),
     }
+
+
+def _head() -> bytes:
+    head = Head(np.arange(0, 40, 2), np.ones(20, dtype=np.float32), "L2 10")
+    return HeadFile(b"r" * 16, b"b" * 32, release.TINY, head).encode()
 
 
 def _fleet() -> dict[str, Target]:

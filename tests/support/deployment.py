@@ -27,14 +27,26 @@ from tests.support.release import AT, a_draft
 SPEC = ModelSpec(hash_bits=12, embed_dim=2, hidden=2)
 MARKS = 300
 NOISE = 200
+OWN_MARK = 2 * MARKS + NOISE
 
 
-def records(rows: int = 400, *, positive: float = 0.4, seed: int = 0) -> TrainingSet:
-    """Return labelled records; ``positive`` is the share of counterfeits."""
+def records(
+    rows: int = 400, *, positive: float = 0.4, own: float = 0.0, seed: int = 0
+) -> TrainingSet:
+    """Return labelled records.
+
+    Args:
+        rows: how many.
+        positive: share of counterfeits.
+        own: share of counterfeits that also bear a mark no other member knows.
+        seed: of everything.
+    """
     generator = np.random.Generator(np.random.Philox(seed))
     labels = (generator.random(rows) < positive).astype(np.int8)
     marks = generator.integers(0, MARKS, rows) + MARKS * labels.astype(np.int64)
     noise = 2 * MARKS + generator.integers(0, NOISE, (rows, 3))
+    known_here = (generator.random(rows) < own) & (labels == 1)
+    noise[known_here, 0] = OWN_MARK
     ids = np.concatenate([marks[:, None], noise], axis=1).astype(np.int32)
     batch = FeatureBatch(
         ids=ids.ravel(),

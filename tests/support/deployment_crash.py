@@ -1,4 +1,4 @@
-"""Kills a deploying process at every point where it touches the disk; prints what was left.
+"""Kills a deploying or pinning process wherever it touches the disk; prints what was left.
 
 ``python -m tests.support.deployment_crash STATE_DIR RELEASE_ID`` works on a folder whose release
 is installed already. A process of its own, because it forks: no test runner, no gRPC threads.
@@ -17,19 +17,31 @@ from typing import Any
 
 import torch
 
-from participant.deployment.active import active_model
+from participant.deployment.active import MODELS, active_model
+from participant.deployment.head import HeadFile
+from participant.deployment.state import read_state
 from participant.store import Store
 from shared.clock import FixedClock
+from shared.errors import VerificationError
 from tests.support.deployment import Deployer, records, sets_of
 from tests.support.release import AT
 
 MOST_POINTS = 400
 
 
+def deployer(folder: Path) -> Deployer:
+    """Return what decides for a member whose own records make a personal head worth having."""
+    return Deployer(folder, clock=FixedClock(AT), sets=sets_of(records(160, own=0.8)))
+
+
 def deploy(folder: Path, release_id: bytes) -> str:
     """Deploy the installed release and return the decision."""
-    deployer = Deployer(folder, clock=FixedClock(AT), sets=sets_of(records(120)))
-    return deployer.deploy(release_id, None).decision
+    return deployer(folder).deploy(release_id, None).decision
+
+
+def pin(folder: Path, _: bytes) -> str:
+    """Pin what runs and return whether it was pinned before."""
+    return "pinned" if deployer(folder).pin(on=True)[0] else "already_pinned"
 
 
 def kill_at(point: int) -> None:
@@ -55,44 +67,70 @@ def kill_at(point: int) -> None:
     Store.close = counted(Store.close)  # type: ignore[method-assign]
 
 
-def after_a_kill(source: Path, release_id: bytes, point: int) -> dict[str, Any] | None:
-    """Return what runs after a kill at ``point`` and after deploying again; None past the end."""
-    folder = source.with_name(f"killed-{point}")
+def after_a_kill(
+    action: Callable[[Path, bytes], str], source: Path, release_id: bytes, point: int
+) -> dict[str, Any] | None:
+    """Return what is there after a kill at ``point`` and after acting again; None past the end."""
+    folder = source.with_name(f"killed-{action.__name__}-{point}")
     shutil.copytree(source, folder)
     child = os.fork()
     if child == 0:
         kill_at(point)
-        deploy(folder, release_id)
+        action(folder, release_id)
         os._exit(0)
     _, status = os.waitpid(child, 0)
     if not os.WIFSIGNALED(status):
         return None
-    left = active_model(folder)
-    decision = deploy(folder, release_id)
-    now = active_model(folder)
+    left = standing(folder)
+    decision = action(folder, release_id)
     store = Store.open(folder)
     store.audit.verify()
     rows = [row.action for row in store.deployments.history() if row.release_id == release_id.hex()]
     store.close()
     return {
         "point": point,
-        "left": left.release_id if left else None,
+        "left": left,
         "decision": decision,
-        "now": now.release_id if now else None,
+        "now": standing(folder),
         "activations": rows.count("activate"),
     }
 
 
+def standing(folder: Path) -> dict[str, Any]:
+    """Return what runs in a folder, every file of it verified."""
+    model, models = active_model(folder), folder / MODELS
+    if model is None:
+        raise AssertionError("the member was left without a model")
+    # A head that no activation names may be left over; it is removed with the next one.
+    return {
+        "release": model.release_id,
+        "head": model.head,
+        "pinned": read_state(models).pinned,
+        "half": [one.name for one in (models / "heads").glob("*.head") if not decodes(one)],
+    }
+
+
+def decodes(path: Path) -> bool:
+    """Tell whether a head's file is whole."""
+    try:
+        HeadFile.decode(path.read_bytes())
+    except VerificationError:
+        return False
+    return True
+
+
 def main() -> None:
-    """Kill at every point, print one JSON list."""
+    """Kill at every point of either action, print one JSON object."""
     torch.set_num_threads(1)
     source, release_id = Path(sys.argv[1]), bytes.fromhex(sys.argv[2])
-    outcomes = []
-    for point in range(1, MOST_POINTS):
-        outcome = after_a_kill(source, release_id, point)
-        if outcome is None:
-            break
-        outcomes.append(outcome)
+    outcomes: dict[str, list[dict[str, Any]]] = {}
+    for action in (deploy, pin):
+        found = outcomes[action.__name__] = []
+        for point in range(1, MOST_POINTS):
+            outcome = after_a_kill(action, source, release_id, point)
+            if outcome is None:
+                break
+            found.append(outcome)
     print(json.dumps(outcomes))
 
 

@@ -7,11 +7,13 @@ import pytest
 
 from participant.deployment.acceptance import (
     LOCAL,
-    MIN_ROWS,
     RUNNING,
+    HeadReason,
     Reason,
+    Rule,
     duel,
     judge,
+    try_head,
 )
 
 
@@ -73,10 +75,11 @@ def test_the_same_seed_gives_the_same_verdict():
 @pytest.mark.parametrize(
     ("labels", "reason"),
     [
-        (np.tile([0, 1], MIN_ROWS)[: MIN_ROWS - 1], Reason.HOLDOUT_TOO_SMALL),
+        (np.tile([0, 1], 20)[: Rule().min_rows - 1], Reason.HOLDOUT_TOO_SMALL),
         (np.zeros(0), Reason.HOLDOUT_TOO_SMALL),
         (np.zeros(50), Reason.HOLDOUT_ONE_CLASS),
         (np.ones(50), Reason.HOLDOUT_ONE_CLASS),
+        (np.arange(50) < Rule().min_class - 1, Reason.HOLDOUT_ONE_CLASS),
     ],
 )
 def test_a_hold_out_that_cannot_tell_keeps_what_runs_but_not_nothing(labels, reason):
@@ -86,3 +89,47 @@ def test_a_hold_out_that_cannot_tell_keeps_what_runs_but_not_nothing(labels, rea
     assert (kept.accept, kept.reason, kept.pr_auc) == (False, reason, None)
     first = judge(labels, scores, {LOCAL: scores})
     assert (first.accept, first.reason) == (True, Reason.FIRST_MODEL)
+
+
+def test_the_members_own_numbers_decide():
+    labels, good = sample(200, 1.2)
+    other = sample(200, 1.0, seed=1)[1]
+    wins = judge(labels, other, {RUNNING: good}).duels[0].rival_wins
+    assert 0.5 < wins < 1
+    strict, lax = Rule(rival_wins=wins), Rule(rival_wins=min(1.0, wins + 0.01))
+    assert not judge(labels, other, {RUNNING: good}, rule=strict).accept
+    assert judge(labels, other, {RUNNING: good}, rule=lax).accept
+    for blind in (Rule(min_rows=201), Rule(min_class=41)):
+        assert judge(labels, other, {LOCAL: good}, rule=blind).reason is Reason.FIRST_MODEL
+
+
+def test_the_local_only_model_is_a_floor_and_what_runs_is_not():
+    labels, mine = sample(400, 1.0)
+    near = mine.copy()
+    near[np.flatnonzero(labels)[0]] -= 1  # one counterfeit a little lower
+    lost = judge(labels, near, {LOCAL: mine, RUNNING: mine}, rule=Rule(rival_wins=1.0))
+    assert lost.duels[0].difference < 0
+    assert lost.duels[0].rival_wins < 1.0
+    assert (lost.accept, lost.reason) == (False, Reason.LOCAL_IS_BETTER)
+    assert judge(labels, near, {RUNNING: mine}, rule=Rule(rival_wins=1.0)).accept
+    lenient = Rule(rival_wins=1.0, below_local=True)
+    assert judge(labels, near, {LOCAL: mine}, rule=lenient).accept
+
+
+def test_a_head_is_used_only_if_it_is_clearly_better():
+    labels, good = sample(400, 3.0)
+    poor = sample(400, 0.5, seed=1)[1]
+    used = try_head(labels, poor, good, "L2 10")
+    assert (used.helps, used.reason, used.setting) == (True, HeadReason.HELPS, "L2 10")
+    assert used.duel is not None
+    assert used.duel.difference > 0
+    assert used.duel.wins == 1.0
+    for worse in (poor, good):
+        trial = try_head(labels, good, worse, "L2 10")
+        assert (trial.helps, trial.reason) == (False, HeadReason.NOT_BETTER)
+
+
+def test_a_hold_out_that_cannot_tell_uses_no_head():
+    labels, good = sample(19, 3.0)
+    trial = try_head(labels, np.zeros_like(good), good, "L2 10")
+    assert (trial.reason, trial.duel) == (HeadReason.CANNOT_TELL, None)

@@ -1,0 +1,1 @@
+"""Studies: what was measured, with the commands that print it."""

@@ -1,0 +1,122 @@
+"""The study's tables as Markdown, and its plot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from simulations.studies.member_size.figures import Interval, Row, harm, rows
+from simulations.studies.member_size.measure import Outcome
+
+TITLES = {"world": "synthetic world, listings", "shops": "real online shops"}
+METRICS = {"world": ("pr_auc",), "shops": ("pr_auc", "roc_auc")}
+NAMES = {"pr_auc": "PR-AUC", "roc_auc": "ROC-AUC"}
+_COLOURS = {
+    "local": "#9a6700",
+    "federated": "#0969da",
+    "personalised": "#8250df",
+    "pooled": "#57606a",
+}
+_MARKS = {"local": "o", "federated": "D", "personalised": "^", "pooled": "s"}
+
+
+def tables(outcomes: Sequence[Outcome]) -> str:
+    """Return every table and the count of who was left worse off."""
+    blocks = []
+    for source, title in TITLES.items():
+        mine = [one for one in outcomes if one.source == source]
+        if not mine:
+            continue
+        seeds = sorted({one.seed for one in mine})
+        for metric in METRICS[source]:
+            head = f"**{NAMES[metric]}, {title}, seeds {', '.join(map(str, seeds))}**"
+            blocks.append(f"{head}\n\n{_table(rows(mine, metric))}")
+            blocks.append(_lenient(rows(mine, metric)))
+        blocks.append(_harm(mine))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _table(found: Sequence[Row]) -> str:
+    head = (
+        "| rows | members | local-only | federated | + personalised | pooled | what runs "
+        "| gain over local-only | heads | keep local | hold-out cannot tell |"
+    )
+    lines = [head, "|" + "---|" * 11]
+    for row in found:
+        names = ("local", "federated", "personalised", "pooled", "runs")
+        cells = [f"{row.size:,}", str(row.members)]
+        cells += [_cell(row.figures[name]) for name in names]
+        cells += [_cell(row.gain, "+"), str(row.heads), str(row.local), str(row.unjudged)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _lenient(found: Sequence[Row]) -> str:
+    cells = [f"{row.size:,} rows {_cell(row.figures['lenient'])}" for row in found]
+    return f"What would run with `accept_below_local = true`: {'; '.join(cells)}."
+
+
+def _cell(one: Interval, sign: str = "") -> str:
+    return f"{one.mean:{sign}.3f} ({one.low:{sign}.3f} to {one.high:{sign}.3f})"
+
+
+def _harm(outcomes: Sequence[Outcome]) -> str:
+    found = harm(outcomes)
+    lines = [
+        f"Hold-out: of {found.judged} members whose hold-out can tell, {len(found.on_holdout)} run "
+        "a model with a lower hold-out PR-AUC than their local-only model.",
+        f"Test part: of {found.tested} members, {len(found.on_test)} run a significantly worse "
+        f"model (95 % bootstrap interval wholly below 0). If all ran equal models, "
+        f"{found.expected_false_alarms:.1f} would be expected by chance.",
+    ]
+    for one in found.on_holdout:
+        lines.append(
+            f"- worse on the hold-out by {-(one.holdout_difference or 0):.3f}: {_who(one)}"
+        )
+    for one in found.on_test:
+        lines.append(
+            f"- worse on the test part, difference {one.test_low:+.3f} to {one.test_high:+.3f}: "
+            f"{_who(one)}"
+        )
+    return "\n".join(lines)
+
+
+def _who(one: Outcome) -> str:
+    return (
+        f"{one.name}, seed {one.seed}, {one.size:,} rows "
+        f"(hold-out {one.holdout[0]} rows, {one.holdout[1]} positive; {one.reason}, {one.head})"
+    )
+
+
+def plot(outcomes: Sequence[Outcome], path: Path) -> None:
+    """Write PR-AUC by member size as SVG: one panel a source, a line a model."""
+    sources = [name for name in TITLES if any(one.source == name for one in outcomes)]
+    style = {"svg.fonttype": "none", "svg.hashsalt": "touchstone", "font.size": 10.0}
+    with mpl.rc_context(style):
+        figure = Figure(figsize=(4.6 * len(sources), 3.6), layout="constrained")
+        panels = figure.subplots(1, len(sources), squeeze=False)[0]
+        for axes, source in zip(panels, sources, strict=True):
+            found = rows([one for one in outcomes if one.source == source], "pr_auc")
+            for name, colour in _COLOURS.items():
+                low, mean, high = zip(
+                    *(
+                        (r.figures[name].low, r.figures[name].mean, r.figures[name].high)
+                        for r in found
+                    ),
+                    strict=True,
+                )
+                sizes = [row.size for row in found]
+                axes.fill_between(sizes, low, high, color=colour, alpha=0.12, linewidth=0)
+                axes.plot(sizes, mean, color=colour, marker=_MARKS[name], label=name)
+            axes.set_xscale("log")
+            axes.set_xticks(sizes, [f"{size:,}" for size in sizes], minor=False)
+            axes.minorticks_off()
+            axes.set_xlabel("labelled rows of the member")
+            axes.set_title(TITLES[source], loc="left")
+            axes.spines[["top", "right"]].set_visible(False)
+        panels[0].set_ylabel("PR-AUC on the test part")
+        panels[0].legend(frameon=False)
+        figure.savefig(path, metadata={"Date": None})
