@@ -6,9 +6,14 @@ import errno
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from shared.errors import StorageError
+
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says when nothing more can be written for want of room."""
 
 
 def fsync_dir(folder: Path) -> None:
@@ -39,7 +44,9 @@ def write_atomic(path: Path, data: bytes | bytearray | memoryview, *, mode: int 
         partial.replace(path)
         fsync_dir(path.parent)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        # A disk that has just turned read-only lets nothing be removed either.
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise storage_error(error, path) from error
 
 

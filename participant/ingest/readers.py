@@ -19,6 +19,7 @@ from participant.ingest.mapping import FileFormat
 from participant.ingest.rejects import Reject
 from participant.ingest.sources import BATCH_ROWS, FileFacts, RawBatch, Source, unreadable
 from shared.errors import BadInput
+from shared.files import DISK_FULL, storage_error
 from shared.limits import MAX_EXPORT_FIELD
 
 csv.field_size_limit(MAX_EXPORT_FIELD)
@@ -252,4 +253,6 @@ def _as_utf8(path: Path, encoding: str) -> Iterator[Path]:
                 shutil.copyfileobj(source, target)
             yield copy
     except OSError as error:
+        if error.errno in DISK_FULL:  # it is the copy that has no room, not the export
+            raise storage_error(error, Path(tempfile.gettempdir())) from error
         raise unreadable(path, error) from error

@@ -6,6 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
@@ -74,11 +75,14 @@ class RejectFile:
         return self.path
 
     def discard(self) -> None:
-        """Remove what was written unless it was kept."""
-        if self._file is not None:
+        """Remove what was written unless it was kept; as far as a failing disk allows it."""
+        if self._file is None:
+            return
+        with suppress(OSError):
             self._file.close()
-            self._file = None
-        self._partial.unlink(missing_ok=True)
+        self._file = None
+        with suppress(OSError):
+            self._partial.unlink(missing_ok=True)
 
     def _open(self) -> IO[str]:
         if self._file is None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from shared.errors import StateError
@@ -37,9 +39,10 @@ class Vault:
 
     def __init__(self, folder: Path, *, binding: bytes | None = None) -> None:
         self._dir = folder
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.chmod(0o700)
-        self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        with _storage_errors(folder):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.chmod(0o700)
+            self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         self._take_lock()
         self._bind(boot_binding() if binding is None else binding)
 
@@ -90,11 +93,13 @@ class Vault:
         self._replace_secret(self._dir / f"session-{run_id.hex()}.bin", session)
 
     def _replace_secret(self, path: Path, data: bytes) -> None:
-        old = os.open(path, os.O_WRONLY) if path.exists() else None
+        with _storage_errors(path):
+            old = os.open(path, os.O_WRONLY) if path.exists() else None
         try:
             write_atomic(path, data, mode=0o600)
             if old is not None:
-                _overwrite(old)
+                with _storage_errors(path):
+                    _overwrite(old)
         finally:
             if old is not None:
                 os.close(old)
@@ -121,11 +126,12 @@ class Vault:
     def end(self, run_id: bytes) -> None:
         """Wipe the secrets of a run that is over; its guard and what was agreed to stay."""
         wipe_file(self._dir / f"session-{run_id.hex()}.bin")
-        (self._dir / f"upload-{run_id.hex()}.bin").unlink(missing_ok=True)
         manifest = self._dir / f"manifest-{run_id.hex()}.bin"
-        if manifest.exists():
-            manifest.replace(self._dir / f"agreed-{run_id.hex()}.bin")
-            fsync_dir(self._dir)
+        with _storage_errors(self._dir):
+            (self._dir / f"upload-{run_id.hex()}.bin").unlink(missing_ok=True)
+            if manifest.exists():
+                manifest.replace(self._dir / f"agreed-{run_id.hex()}.bin")
+                fsync_dir(self._dir)
 
 
 def agreed_manifest(folder: Path, run_id: bytes) -> bytes | None:
@@ -160,16 +166,23 @@ def _overwrite(handle: int) -> None:
 
 def wipe_file(path: Path) -> None:
     """Overwrite a file with zeros and remove it; best effort on copy-on-write disks."""
+    with _storage_errors(path):
+        try:
+            handle = os.open(path, os.O_WRONLY)
+        except FileNotFoundError:
+            return
+        try:
+            _overwrite(handle)
+            os.fsync(handle)
+            path.unlink()
+            fsync_dir(path.parent)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def _storage_errors(path: Path) -> Iterator[None]:
     try:
-        handle = os.open(path, os.O_WRONLY)
-    except FileNotFoundError:
-        return
-    try:
-        _overwrite(handle)
-        os.fsync(handle)
-        path.unlink()
-        fsync_dir(path.parent)
+        yield
     except OSError as error:
         raise storage_error(error, path) from error
-    finally:
-        os.close(handle)

@@ -108,12 +108,17 @@ def score_file(
         )
     finally:
         store.close()
-    write_atomic(out, write(scored), mode=0o600)
     counts = dict(scored["band"].value_counts().iter_rows())
-    told = RejectFile(out.with_name(f"{out.name}.rejects.jsonl"))
-    told.add(rejects)
     bands = {name: int(counts.get(name, 0)) for name in ("auto", "notice", "triage")}
-    return ScoreReport(scored.height, told.count, told.keep(), bands, model.release_id, out)
+    told = RejectFile(out.with_name(f"{out.name}.rejects.jsonl"))
+    try:
+        told.add(rejects)
+        # Last, so that where there are scores there is also what was left out of them.
+        kept = told.keep()
+        write_atomic(out, write(scored), mode=0o600)
+    finally:
+        told.discard()
+    return ScoreReport(scored.height, told.count, kept, bands, model.release_id, out)
 
 
 def _writer(out: Path) -> Callable[[pl.DataFrame], bytes]:

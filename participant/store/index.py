@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from participant.store.database import BUSY_TIMEOUT_MS, storage_errors
 from shared.domain.vocabulary import Kind
+from shared.files import storage_error
 
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
@@ -70,7 +71,11 @@ class IndexFile:
             self._connection.execute("pragma synchronous = normal")
             self._connection.executescript(_TABLES)
             self._key = self._prepare()
-        path.chmod(0o600)
+        try:
+            path.chmod(0o600)
+        except OSError as error:
+            self._connection.close()
+            raise storage_error(error, path) from error
 
     def hashes(self, keys: pl.Series, frame: pl.DataFrame) -> Hashes:
         """Return the hashes of ``frame``'s rows, whose full identifiers are ``keys``."""
