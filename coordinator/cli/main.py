@@ -6,6 +6,7 @@ import typer
 
 from coordinator.cli import audit, cert, init, member, release, run, serve
 from shared.console import run_app
+from shared.scratch import make_scratch
 
 app = typer.Typer(
     name="touchstone-coordinator",
@@ -21,4 +22,5 @@ for module in (init, member, cert, serve, run, release, audit):
 
 def main() -> int:
     """Run the command and return its exit code."""
+    make_scratch()
     return run_app(app, "touchstone-coordinator")

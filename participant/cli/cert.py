@@ -7,8 +7,6 @@ from pathlib import Path
 import typer
 
 from participant.node.keystore import KeyStore, connection_pair
-from participant.node.renewal import over_grpc
-from participant.node.renewal import renew as renew_certificates
 from shared.clock import SystemClock, rfc3339
 from shared.console import JsonFlag, emit
 from shared.trust.certificates import days_left, fingerprint, load_certificate, renewal_due
@@ -31,7 +29,9 @@ def show(folder: Path = DirOption, as_json: bool = JsonFlag) -> None:
 @certs.command("renew")
 def renew(folder: Path = DirOption, as_json: bool = JsonFlag) -> None:
     """Renew both certificates now, over a fresh connection key; a running node takes them up."""
-    renew_certificates(folder, over_grpc(folder))
+    from participant.node import renewal  # imports polars
+
+    renewal.renew(folder, renewal.over_grpc(folder))
     emit({"certificates": _rows(folder)}, as_json=as_json, text=_text(_rows(folder)))
 
 

@@ -19,6 +19,7 @@ from participant.cli import (
     up,
 )
 from shared.console import run_app
+from shared.scratch import make_scratch
 
 app = typer.Typer(
     name="touchstone-participant",
@@ -34,4 +35,5 @@ for module in (join, cert, policy, peers, data, up, run, model, score, audit, do
 
 def main() -> int:
     """Run the command and return its exit code."""
+    make_scratch()
     return run_app(app, "touchstone-participant")

@@ -1,0 +1,156 @@
+"""What the unit files and the Containerfile promise, and that it is what the how-tos show."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.errors import Exit
+from shared.scratch import make_scratch
+from tests.support.docs import ROOT
+
+SYSTEMD = ROOT / "deploy" / "systemd"
+CONTAINERFILE = (ROOT / "deploy" / "container" / "Containerfile").read_text("utf-8")
+UNITS = {
+    "touchstone-participant": ("touchstone", "touchstone-participant up"),
+    "touchstone-coordinator": ("touchstone-coordinator", "touchstone-coordinator serve"),
+}
+each_unit = pytest.mark.parametrize("name", UNITS)
+
+
+def settings(name: str) -> dict[str, list[str]]:
+    """Return a unit's settings; one that is given again keeps all its values."""
+    found: dict[str, list[str]] = {}
+    for line in (SYSTEMD / f"{name}.service").read_text("utf-8").splitlines():
+        if line and line[0] not in "#[":
+            key, _, value = line.partition("=")
+            found.setdefault(key, []).append(value)
+    return found
+
+
+@each_unit
+def test_a_unit_runs_as_its_own_user_and_writes_its_state_folder_alone(name: str) -> None:
+    user, command = UNITS[name]
+    unit = settings(name)
+    assert unit["User"] == unit["Group"] == unit["StateDirectory"] == [user]
+    assert unit["ExecStart"] == [f"/opt/touchstone/.venv/bin/{command} --dir ${{STATE_DIRECTORY}}"]
+    expected = {
+        "ProtectSystem": "strict",
+        "ProtectHome": "true",
+        "PrivateTmp": "true",
+        "NoNewPrivileges": "true",
+        "MemoryDenyWriteExecute": "true",
+        "CapabilityBoundingSet": "",
+        "StateDirectoryMode": "0700",
+        "UMask": "0077",
+        "KillSignal": "SIGTERM",
+        "LimitCORE": "0",
+    }
+    assert {key: unit.get(key) for key in expected} == {k: [v] for k, v in expected.items()}
+    assert not {"ReadWritePaths", "CacheDirectory", "LogsDirectory"} & unit.keys()
+    assert f"TMPDIR=/var/lib/{user}/tmp" in unit["Environment"]  # noqa: S108 - its own folder
+
+
+@each_unit
+def test_what_does_not_get_better_is_not_tried_again(name: str) -> None:
+    codes = {int(code) for code in settings(name)["RestartPreventExitStatus"][0].split()}
+    assert Exit.CONFIG in codes
+    assert codes <= {Exit.CONFIG, Exit.AUTH}
+    assert settings(name)["Restart"] == ["on-failure"]
+
+
+@each_unit
+def test_systemd_reads_the_units(name: str, tmp_path: Path) -> None:
+    """As far as systemd is here; only the command, which is not installed, may be missing."""
+    if shutil.which("systemd-analyze") is None:
+        assert settings(name)["Type"] == ["exec"]
+        return
+    unit = shutil.copy(SYSTEMD / f"{name}.service", tmp_path)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(unit)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    said = [line for line in done.stderr.splitlines() if name in line]
+    assert [line for line in said if "is not executable" not in line] == []
+
+
+def stages() -> dict[str, str]:
+    """Return the Containerfile's stages, comments and line breaks removed."""
+    text = re.sub(r"^#.*\n", "", CONTAINERFILE, flags=re.MULTILINE).replace("\\\n", " ")
+    found = re.split(r"^FROM ", text, flags=re.MULTILINE)[1:]
+    return {part.split("\n")[0].split(" AS ")[1]: part for part in found}
+
+
+def _copied() -> Iterator[str]:
+    for line in stages()["source"].splitlines():
+        if line.startswith("COPY "):
+            yield from line.split()[1:-1]
+
+
+@pytest.mark.parametrize("side", ["participant", "coordinator"])
+def test_an_image_is_built_in_stages_and_runs_as_nobody_in_particular(side: str) -> None:
+    built = stages()
+    assert built["runtime"].startswith("docker.io/library/python:3.11-slim")
+    assert built[side].startswith("runtime AS ")
+    assert f"COPY --from=build-{side} /opt/touchstone /opt/touchstone" in built[side]
+    assert f'ENTRYPOINT ["touchstone-{side}"]' in built[side]
+    assert "\nUSER 10001:10001\n" in built["runtime"]
+    assert "\nVOLUME /var/lib/touchstone\n" in built["runtime"]
+    assert "TMPDIR=/var/lib/touchstone/tmp" in built["runtime"]
+    assert "USER" not in built[side]
+    assert "pip" not in built["runtime"] + built[side]
+
+
+def test_an_image_is_built_from_what_the_package_is_made_of() -> None:
+    copied = set(_copied())
+    assert {"pyproject.toml", "setup.py", "README.md", "protos", "shared"} <= copied
+    assert {"coordinator", "participant"} <= copied
+    assert all((ROOT / name).exists() for name in copied)
+
+
+def test_the_range_of_torch_is_the_projects() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    (torch,) = [one for one in project["optional-dependencies"]["participant"] if "torch" in one]
+    assert f"'{torch}'" in CONTAINERFILE
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("run-under-systemd.md", [f"deploy/systemd/{name}.service" for name in UNITS]),
+        ("run-in-a-container.md", ["deploy/container/Containerfile"]),
+    ],
+)
+def test_the_how_tos_use_the_files_as_they_are(page: str, names: list[str]) -> None:
+    text = (ROOT / "docs" / "how-to" / page).read_text("utf-8")
+    assert all(name in text for name in names)
+    if page == "run-in-a-container.md":
+        for option in ("--read-only", "--cap-drop", "no-new-privileges", "--user 10001:10001"):
+            assert option in text
+
+
+class TestScratch:
+    """The folder that TMPDIR names is made at the first start, and nothing else is."""
+
+    def test_it_is_made_for_the_owner_only(self, tmp_path: Path) -> None:
+        make_scratch({"TMPDIR": str(tmp_path / "tmp")})
+        assert (tmp_path / "tmp").stat().st_mode & 0o777 == 0o700
+
+    def test_it_is_left_alone_when_it_is_there(self, tmp_path: Path) -> None:
+        tmp_path.chmod(0o755)
+        make_scratch({"TMPDIR": str(tmp_path)})
+        assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+    @pytest.mark.parametrize("named", ["", "/nonexistent/folder/tmp"])
+    def test_nothing_is_invented(self, named: str) -> None:
+        make_scratch({"TMPDIR": named})
+        assert not Path("/nonexistent").exists()
