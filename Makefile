@@ -13,7 +13,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types imports protos protos-check bench bench-secagg bench-groups bench-import clean
+.PHONY: help install demo test lint types imports protos protos-check bench bench-secagg bench-groups bench-import study-members clean
 
 help:
 	@echo "make demo     found an alliance of five members, train, release, deploy, score (about 4 min)"

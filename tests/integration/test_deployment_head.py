@@ -15,9 +15,11 @@ from participant.deployment.active import MODELS, active_model
 from participant.deployment.head import HeadFile
 from participant.deployment.state import Activation, read_state
 from participant.node.registry_client import channel_factory
+from participant.scoring.attribution import token_shares
 from participant.training.inference import scores
 from participant.training.personal import fit_head
 from shared.errors import MalformedMessage, NotFound, VerificationError
+from shared.model.features.batch import FeatureBatch
 from tests.support.alliance import found_alliance
 from tests.support.deployment import OWN_MARK, SPEC, Member, knowing, member_of, records
 from tests.support.registry import serving
@@ -69,6 +71,20 @@ def test_what_scores_is_what_was_judged(member):
     )
     bare = outcome.metrics["head"]["bare"]
     assert outcome.metrics["pr_auc"] == pytest.approx(bare["pr_auc"] + bare["difference"])
+
+
+def test_what_the_head_adds_is_attributed_to_the_tokens_it_rests_on(member):
+    deploy(member, member.publish(1, knowing(0.7)))
+    personal = active_model(member.folder).vector
+    batch = FeatureBatch(
+        ids=np.array([OWN_MARK, 5], dtype=np.int32),
+        weights=np.ones(2, dtype=np.float32),
+        offsets=np.array([0, 2], dtype=np.int64),
+    )
+    before, after = (token_shares(SPEC, vector, batch) for vector in (knowing(0.7), personal))
+    added = personal[SPEC.slices.wide][OWN_MARK]
+    assert after[0] - before[0] == pytest.approx(added, abs=1e-6)
+    assert added > 0.2
 
 
 def test_bands_rest_on_scores_the_head_gave_before_it_saw_the_records(member):
