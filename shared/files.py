@@ -11,7 +11,6 @@ from pathlib import Path
 
 from shared.errors import StorageError
 
-
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 """What the system says when nothing more can be written for want of room."""
 
