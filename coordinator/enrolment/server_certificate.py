@@ -68,6 +68,8 @@ async def keep_server_certificate(state_dir: Path, db: Database) -> None:
             await asyncio.to_thread(renew_server_if_due, state_dir, db)
         except TouchstoneError as error:
             _log.error("server certificate not renewed", code=error.code)
+        except Exception as error:  # noqa: BLE001 - one bad look must not be the last one
+            _log.error("server certificate not renewed", error=type(error).__name__)
 
 
 class ServerCertificate:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from shared.console import JsonFlag, emit
+from shared.console import JsonFlag, emit, say
 from shared.errors import Exit
 
 if TYPE_CHECKING:
@@ -26,10 +28,17 @@ def doctor(folder: Path = DirOption, offline: bool = OfflineFlag, as_json: bool 
     """Check installation, folder, certificates, network, records; exit code 10 if any fails."""
     from participant.doctor.service import examine  # imports Flower and polars
 
-    report = examine(folder, offline=offline)
+    report = examine(folder, offline=offline, progress=_progress(as_json))
     emit(report.as_dict(), as_json=as_json, text=_text(report))
     if not report.healthy:
         raise typer.Exit(int(Exit.DOCTOR))
+
+
+def _progress(as_json: bool) -> Callable[[str], None]:
+    """Return what tells a person at a terminal which check is being made."""
+    if as_json or not sys.stderr.isatty():
+        return lambda _name: None
+    return lambda name: say(f"looking at: {name}")
 
 
 def _text(report: Report) -> str:

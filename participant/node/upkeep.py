@@ -102,4 +102,7 @@ class Upkeep:
         except TouchstoneError as error:
             _log.warning("certificate not renewed", code=error.code, reason=error.message)
             return False
+        except Exception as error:  # noqa: BLE001 - one bad look must not be the last one
+            _log.warning("certificate not renewed", error=type(error).__name__)
+            return False
         return True

@@ -14,8 +14,11 @@ import coordinator.cli.main as coordinator_cli
 import participant.cli.main as participant_cli
 from coordinator.db import Database
 from coordinator.enrolment import server_certificate
+from coordinator.enrolment.redeeming import Enrolment
 from coordinator.enrolment.server_certificate import renew_server, renew_server_if_due
+from coordinator.enrolment.service import invite
 from participant.node import renewal, upkeep
+from participant.node.join import join
 from participant.node.keystore import KeyStore, connection_pair, identity_key
 from participant.node.membership_client import membership
 from participant.node.probe import tls_context
@@ -28,8 +31,8 @@ from shared.locks import AlreadyRunning, process_lock
 from shared.trust.certificates import fingerprint, load_certificate, renewal_due
 from shared.trust.keys import public_hex
 from shared.trust.renewal import RenewalGrant, RenewalRequest
-from tests.support.alliance import Alliance, serving, whoami
-from tests.support.renewal import directly, old_alliance, renewals
+from tests.support.alliance import Alliance, in_process, serving, whoami
+from tests.support.renewal import AGE, directly, old_alliance, renewals
 
 
 @pytest.fixture
@@ -154,6 +157,22 @@ def test_a_full_disk_leaves_the_old_pair_in_force(
     db.close()
 
 
+def test_encrypted_keys_stay_encrypted(tmp_path: Path) -> None:
+    alliance, secret = old_alliance(tmp_path, []), tmp_path / "passphrase"
+    secret.write_text("correct horse\n")
+    secret.chmod(0o600)
+    past = FixedClock(SystemClock().now() - AGE)
+    db, folder = alliance.database(past), tmp_path / "member"
+    invitation = invite(alliance.coordinator_dir, db, "m")
+    exchange = in_process(Enrolment.open(alliance.coordinator_dir, db))
+    join(folder, invitation, exchange, passphrase_file=secret, clock=past)
+    db.close()
+    with serving(alliance):
+        assert renew_if_due(folder, over_grpc(folder))
+        assert whoami(folder, alliance.authority) == "m:1"
+    assert b"BEGIN ENCRYPTED PRIVATE KEY" in connection_pair(folder).key_path.read_bytes()
+
+
 def test_only_one_process_renews(alliance: Alliance) -> None:
     folder = alliance.dir_of("a")
     with (
@@ -186,10 +205,11 @@ def test_an_answer_that_does_not_fit_changes_nothing(
     db.close()
 
 
-def test_upkeep_renews_reconnects_and_waits(
-    alliance: Alliance, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("trouble", [NetworkError("nobody serves"), RuntimeError("a bug")])
+def test_upkeep_outlives_trouble_renews_reconnects_and_waits(
+    alliance: Alliance, monkeypatch: pytest.MonkeyPatch, trouble: Exception
 ) -> None:
-    """Time is counted, not waited for: an outage, a retry, a renewal, a quiet look."""
+    """Time is counted, not waited for: trouble, a retry, a renewal, a quiet look."""
     folder, db = alliance.dir_of("a"), alliance.database()
     service, credentials = renewals(alliance, db), NewestCredentials(folder)
     slept: list[float] = []
@@ -205,7 +225,7 @@ def test_upkeep_renews_reconnects_and_waits(
 
     def exchange(request: RenewalRequest) -> RenewalGrant:
         if not slept:
-            raise NetworkError("nobody serves")
+            raise trouble
         return directly(service, folder)(request)
 
     def reconnect() -> None:
@@ -252,8 +272,9 @@ class TestTheServersOwn:
             renew_server(alliance.coordinator_dir, db)
             assert _presented(folder, alliance) != before
 
-    def test_a_serving_coordinator_looks_again_and_outlives_an_error(
-        self, alliance: Alliance, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("trouble", [StorageError("the disk is full"), RuntimeError("a bug")])
+    def test_a_serving_coordinator_looks_again_and_outlives_trouble(
+        self, alliance: Alliance, monkeypatch: pytest.MonkeyPatch, trouble: Exception
     ) -> None:
         db, slept = alliance.database(), []
         looked: list[bool] = []
@@ -269,7 +290,7 @@ class TestTheServersOwn:
         def look(state_dir: Path, database: Database) -> bool:
             looked.append(True)
             if len(looked) == 1:
-                raise StorageError("the disk is full")
+                raise trouble
             return renew_server_if_due(state_dir, database)
 
         monkeypatch.setattr(server_certificate.asyncio, "sleep", sleep)

@@ -61,6 +61,7 @@ from shared.trust.errors import RequestRefused
 from shared.trust.invitation import Invitation, decode_invitation, encode_invitation
 from shared.trust.keys import new_tls_key
 from shared.trust.manifest import RunManifest, sign_manifest, verify_manifest
+from shared.trust.renewal import RenewalStatement
 from shared.trust.requests import make_request, verify_identity_request, verify_tls_request
 from shared.trust.roster import Roster
 from shared.trust.round_record import RoundRecord
@@ -237,6 +238,8 @@ def _trust() -> dict[str, Target]:
     manifest = manifests.a_manifest(coordinator_key=public)
     roster = Roster(b"a" * 16, 3, manifests.entries(5))
     tls = generate_private_key(SECP256R1())
+    csr = make_request(tls, "a-shop")
+    renewal = RenewalStatement(b"a" * 16, 7, "a-shop", public, bytes(32), csr)
     now = datetime(2026, 3, 1, 13, tzinfo=UTC)
     signed = sign_manifest(manifest, key)
     witness = Writer(WITNESS_DOMAIN).u32(1).u32(1).u32(1).u32(0).fixed(bytes(32), 32).blob(b"\x0f")
@@ -244,10 +247,11 @@ def _trust() -> dict[str, Target]:
         "manifest": _of(RunManifest, manifest.encode()),
         "signed-manifest": Target(lambda data: verify_manifest(data, public, now), (signed,)),
         "roster": _of(Roster, roster.encode()),
+        "renewal": _of(RenewalStatement, renewal.encode()),
         "round-record": _of(RoundRecord, release.a_record(1).encode()),
         "transcript": Target(_transcript, (release.a_transcript().sign(release.KEY),)),
         "invitation": Target(decode_invitation, (encode_invitation(invitation()),)),
-        "tls-request": Target(verify_tls_request, (make_request(tls, "a-shop"),)),
+        "tls-request": Target(verify_tls_request, (csr,)),
         "identity-request": Target(verify_identity_request, (make_request(key, "a-shop"),)),
         "witnesses": Target(_witnesses, (witness.fixed(bytes(32), 32).done(),)),
     }
