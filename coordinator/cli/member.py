@@ -14,6 +14,7 @@ from coordinator.enrolment.service import invite, revoke, withdraw
 from shared.clock import rfc3339
 from shared.console import JsonFlag, emit, out, say
 from shared.errors import StateError, TouchstoneError
+from shared.trust.certificates import load_certificate
 from shared.trust.invitation import write_invitation
 
 members = typer.Typer(help="Invite, list and revoke members.", no_args_is_help=True)
@@ -86,6 +87,7 @@ def revoke_member(
 
 
 def _member_row(member: Member) -> dict[str, object]:
+    certificate = load_certificate(member.tls_certificate.encode())
     return {
         "index": member.index,
         "member_id": member.member_id,
@@ -94,6 +96,7 @@ def _member_row(member: Member) -> dict[str, object]:
         "last_seen_at": rfc3339(member.last_seen_at) if member.last_seen_at else None,
         "public_key": member.public_key,
         "tls_fingerprint": member.tls_fingerprint,
+        "certificate_until": rfc3339(certificate.not_valid_after_utc),
     }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from participant.doctor.report import Check, fail, ok, warn
 from participant.node.config import NodeConfig
 from participant.node.daemon import LOCK_FILE
+from participant.node.peers import Peers
 from participant.node.policy import load_policy
 from participant.node.vault import boot_binding
 from shared.files import write_atomic
@@ -36,6 +37,26 @@ def check_policy(state_dir: Path) -> Check:
             "name the purposes this member agrees to in policy.toml",
         )
     return ok("policy", "the policy is valid")
+
+
+def check_peers(state_dir: Path) -> Check:
+    """Check that a roster was accepted, and that as many peers are pinned as the policy demands."""
+    peers, needed = Peers(state_dir), load_policy(state_dir / "policy.toml").min_known_peers
+    if peers.roster() is None:
+        return warn(
+            "peers",
+            "no_roster",
+            "no roster was accepted, so every run is refused",
+            "touchstone-participant peers accept, then pin those you have talked to",
+        )
+    if len(peers.pinned_indices()) < needed:
+        return warn(
+            "peers",
+            "too_few_pinned",
+            f"fewer peers are pinned than min_known_peers = {needed}, so every run is refused",
+            "talk to more members and pin their fingerprints with peers pin",
+        )
+    return ok("peers", "a roster is accepted, and enough peers are pinned")
 
 
 def check_modes(state_dir: Path) -> Iterator[Check]:

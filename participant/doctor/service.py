@@ -46,6 +46,7 @@ def _checks(state_dir: Path, offline: bool, clock: Clock) -> dict[str, Examine]:
         "flower": installation.check_flower,
         "config": lambda: folder.check_config(state_dir),
         "policy": lambda: folder.check_policy(state_dir),
+        "peers": lambda: folder.check_peers(state_dir),
         "modes": lambda: folder.check_modes(state_dir),
         "disk": lambda: folder.check_disk(state_dir),
         "process": lambda: folder.check_process(state_dir),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 from datetime import timedelta
 from pathlib import Path
@@ -25,7 +26,7 @@ from participant.node.probe import tls_context
 from participant.node.renewal import over_grpc, renew, renew_if_due
 from participant.node.upkeep import NewestCredentials, Upkeep
 from participant.store import Store
-from shared.clock import FixedClock, SystemClock
+from shared.clock import FixedClock, SystemClock, rfc3339
 from shared.errors import AuthError, NetworkError, StorageError, VerificationError
 from shared.locks import AlreadyRunning, process_lock
 from shared.trust.certificates import fingerprint, load_certificate, renewal_due
@@ -328,6 +329,10 @@ class TestCommands:
         assert renewed.exit_code == 0
         assert '"renewal_due": true' not in renewed.stdout
         state = str(alliance.coordinator_dir)
+        listed = CliRunner().invoke(operator, ["member", "list", "--dir", state, "--json"])
+        rows = json.loads(listed.stdout)["data"]["members"]
+        until = connection_pair(alliance.dir_of("a")).certificate.not_valid_after_utc
+        assert rows[0]["certificate_until"] == rfc3339(until) > rows[1]["certificate_until"]
         shown = CliRunner().invoke(operator, ["cert", "show", "--dir", state])
         assert "renewal is due" in shown.stdout
         renewed = CliRunner().invoke(operator, ["cert", "renew", "--dir", state])

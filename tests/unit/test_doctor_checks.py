@@ -20,12 +20,14 @@ from participant.doctor.report import Check, Report, Status, attempt, fail, ok, 
 from participant.doctor.service import examine
 from participant.node.daemon import LOCK_FILE
 from participant.node.keystore import KeyStore
+from participant.node.peers import Peers, fingerprint
 from participant.node.vault import Vault
 from participant.store import Store
 from shared.clock import FixedClock, SystemClock
 from shared.errors import NotFound
 from shared.files import storage_error
 from shared.locks import process_lock
+from shared.trust.roster import Roster, RosterEntry
 from tests.support.alliance import Alliance, found_alliance
 from tests.support.contract import sound, store_of
 
@@ -127,6 +129,21 @@ class TestFolder:
         assert result(folder.check_policy(node)) == (Status.WARN, "policy_refuses_all")
         (node / "policy.toml").write_text('allowed_purposes = ["x"]\n')
         assert result(folder.check_policy(node)) == (Status.OK, "ok")
+
+    def test_peers(self, node: Path) -> None:
+        assert result(folder.check_peers(node)) == (Status.WARN, "no_roster")
+        roster = Roster(
+            bytes(16), 1, tuple(RosterEntry(i, f"m{i}", bytes([i] * 32)) for i in (1, 2, 3))
+        )
+        peers = Peers(node)
+        peers.accept(roster, own_index=1, own_key=bytes([1] * 32))
+        assert result(folder.check_peers(node)) == (Status.WARN, "too_few_pinned")
+        for entry in roster.entries[1:]:
+            peers.pin(entry.member_id, fingerprint(entry.public_key))
+        assert result(folder.check_peers(node)) == (Status.OK, "ok")
+        (node / "roster.bin").write_bytes(b"nonsense")
+        (check,) = attempt("peers", lambda: folder.check_peers(node))
+        assert result(check) == (Status.FAIL, "malformed")
 
     def test_modes(self, node: Path) -> None:
         assert [result(check) for check in folder.check_modes(node)] == [(Status.OK, "ok")]
