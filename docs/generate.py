@@ -21,6 +21,7 @@ import shared
 from coordinator.audit.vocabulary import KINDS
 from coordinator.cli.main import app as coordinator_app
 from participant.cli.main import app as participant_app
+from participant.contract.rules import RULES as CONTRACT
 from participant.deployment.acceptance import HeadReason, Reason
 from participant.deployment.texts import explain
 from participant.node.reasons import REASONS, told_to_coordinator
@@ -41,7 +42,8 @@ EXITS: dict[Exit, str] = {
     Exit.TIMEOUT: "took longer than its limit",
     Exit.VERIFICATION: "a signature, digest, fingerprint, version or chain does not hold",
     Exit.POLICY: "a policy or privacy budget says no",
-    Exit.PARTIAL: "done in part: some rows were rejected, the rest was kept",
+    Exit.PARTIAL: "done in part: some rows were rejected and the rest was kept, or a guessed "
+    "mapping lacks required columns",
     Exit.DOCTOR: "`doctor` found something that fails",
     Exit.BUG: "unexpected error, a bug; `--debug` shows where",
     Exit.INTERRUPTED: "interrupted by the person at the keyboard",
@@ -320,9 +322,30 @@ def _default(param: click.Option) -> str:
     return f"`{param.default}`"
 
 
+def data_contract() -> str:
+    """Return the page of the data contract's rules."""
+    rows = (
+        (
+            f"`{code}`",
+            f"warn; fail above {rule.fails_above:.0%}" if rule.fails_above else rule.level,
+            rule.meaning,
+        )
+        for code, rule in CONTRACT.items()
+    )
+    return page(
+        "Data contract",
+        "What `data check` looks for. One `fail`, and no run trains on these records: consent is\n"
+        "refused with `data_contract`. A `warn` is told and stops nothing. Reports name columns,\n"
+        "counts and shares, never a record. Why these rules:\n"
+        "[decision 0015](../adr/0015-data-contract.md).",
+        table(("code", "level", "meaning"), rows),
+    )
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "audit-events.md": audit_events,
     "cli.md": cli,
+    "data-contract.md": data_contract,
     "errors.md": errors,
     "exit-codes.md": exit_codes,
     "limits.md": limits,
