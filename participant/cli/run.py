@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from participant.cli.store import opened
-from participant.node.explain import Explanation
 from shared.clock import SystemClock
 from shared.console import JsonFlag, emit, say
 from shared.errors import Exit
 from shared.fleet.refusals import NOT_YET
+
+if TYPE_CHECKING:
+    from participant.node.explain import Explanation
 
 runs = typer.Typer(help="Training runs this member was asked to join.", no_args_is_help=True)
 RunId = Annotated[str, typer.Argument(help="The run's id, or as many first digits as are unique.")]
