@@ -62,6 +62,10 @@ class KeyStore:
             path for path in (self.tls_key, *self.folder.glob("tls-*.key.pem")) if path.exists()
         ]
 
+    def leftovers(self) -> list[Path]:
+        """Return files that a killed process was still writing; a key may be in one."""
+        return list(self.folder.glob(".*.part"))
+
     @property
     def tls(self) -> Path:
         """Its certificate."""

@@ -111,9 +111,9 @@ def _renew(state_dir: Path, exchange: Exchange, clock: Clock) -> None:
 
 def _finish(state_dir: Path, clock: Clock) -> ConnectionPair:
     files, pair = KeyStore.of(state_dir), connection_pair(state_dir)
-    for path in files.tls_keys():
-        if path != pair.key_path:
-            wipe_file(path)
+    unused = [path for path in files.tls_keys() if path != pair.key_path]
+    for path in [*unused, *files.leftovers()]:
+        wipe_file(path)
     if pair.key_path != files.tls_key:
         _note(state_dir, pair, clock)
     return pair

@@ -34,6 +34,8 @@ def test_renewing_survives_being_killed_anywhere(tmp_path: Path) -> None:
     assert sum(killed) >= 3  # key, identity certificate, connection certificate
     assert killed == sorted(killed, reverse=True)
     assert not killed[-1]
+    stores = [KeyStore.of(folder / "members" / "a") for folder in folders]
+    assert any(store.leftovers() for store in stores)
     for folder in folders:
         _check_admitted(folder)
         crash_cases.renew_here(str(folder))
@@ -51,6 +53,7 @@ def _check_admitted(folder: Path) -> None:
 def _check_tidy(member: Path) -> None:
     pair = connection_pair(member)
     assert KeyStore.of(member).tls_keys() == [pair.key_path]
+    assert not KeyStore.of(member).leftovers()
     store = Store.open(member)
     last = list(store.audit.events())[-1]
     store.audit.verify()
