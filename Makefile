@@ -22,7 +22,7 @@ help:
 	@echo "make lint     ruff · make types: mypy · make imports: the layering contract"
 	@echo "make bench    side-by-side measurements · make protos: regenerate the protocol code"
 	@echo "make fuzz     every decoder, SECONDS=60 each · make model-check: the deeper bounds (minutes)"
-	@echo "make study-members DATA=FOLDER  who gains by joining, by member size (about 15 min)"
+	@echo "make study-members DATA=FOLDER  who gains by joining, by member size (about 20 min)"
 	@echo "make clean    remove what these commands made"
 
 install: $(STAMP)

@@ -20,7 +20,7 @@ from participant.deployment.active import (
 from participant.deployment.candidate import Candidate
 from participant.node.registry_client import ChannelFactory, registry
 from shared.errors import NotFound, VerificationError
-from shared.files import write_folder
+from shared.files import storage_error, write_folder
 from shared.model.bundle import FILE_NAME, VerifiedBundle
 from shared.trust.transcript import Transcript, Witness
 
@@ -94,7 +94,10 @@ def fetch_release(
     transcript = verify_transcript(state_dir, bundle, files[1])
     transcript.check_witnesses(witnesses)
     if fresh:
-        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_error(error, folder) from error
         write_folder(folder, {FILE_NAME: files[0], TRANSCRIPT_NAME: files[1]})
     sha256 = hashlib.sha256(files[0]).hexdigest()
     return FetchedRelease(bundle, transcript, f"{RELEASES}/{release_id.hex()}", sha256)

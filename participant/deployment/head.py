@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from participant.deployment.candidate import Candidate
-from participant.deployment.state import read_state
+from participant.deployment.own_files import keep_file
 from participant.training.personal import Head
 from shared.encoding import Reader, Writer
 from shared.errors import MalformedMessage
-from shared.files import write_atomic
 from shared.limits import MAX_BUNDLE_BYTES
 from shared.model.layout import ModelSpec, feature_space_hash
 
@@ -103,11 +102,5 @@ def write_head(models: Path, release: Candidate, head: Head) -> tuple[str, str]:
     data = HeadFile(release_id, bundle, release.spec, head).encode()
     sha256 = hashlib.sha256(data).hexdigest()
     name = f"{FOLDER}/{release.release_id}-{sha256[:16]}.head"
-    path = models / name
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_atomic(path, data, mode=0o600)
-    needed = read_state(models).files() | {name}
-    for other in path.parent.glob("*.head"):
-        if f"{FOLDER}/{other.name}" not in needed:
-            other.unlink(missing_ok=True)
+    keep_file(models, name, data)
     return name, sha256

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from participant.deployment.candidate import Candidate
-from participant.deployment.state import LOCAL_ID, read_state
+from participant.deployment.own_files import keep_file
+from participant.deployment.state import LOCAL_ID
 from participant.training.baseline import fit_local
 from participant.training.dataset import TrainingSet
 from shared.encoding import Reader, Writer
 from shared.errors import MalformedMessage, VerificationError
-from shared.files import write_atomic
 from shared.limits import MAX_BUNDLE_BYTES
 from shared.model.layout import ModelSpec, check_vector, feature_space_hash
 
@@ -83,19 +83,9 @@ def own_model(models: Path, training_set: TrainingSet, kind: str) -> Candidate:
     model = _read(path)
     if model is None:
         model = LocalModel(kind, training_set.spec, fit_local(training_set).vector)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomic(path, model.encode(), mode=0o600)
-        _prune(models, keep=path)
+        keep_file(models, name, model.encode())
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     return Candidate(LOCAL_ID, name, sha256, kind, 0, model.spec, model.vector)
-
-
-def _prune(models: Path, keep: Path) -> None:
-    """Remove local-only models of former records, but for those that run or ran before."""
-    needed = {models / name for name in read_state(models).files()} | {keep}
-    for path in (models / FOLDER).glob("*.model"):
-        if path not in needed:
-            path.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> LocalModel | None:

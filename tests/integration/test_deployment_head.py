@@ -12,6 +12,7 @@ import torch
 
 from participant.deployment.acceptance import HeadReason, Reason
 from participant.deployment.active import MODELS, active_model
+from participant.deployment.fetch import fetch_release
 from participant.deployment.head import HeadFile
 from participant.deployment.state import Activation, read_state
 from participant.node.registry_client import channel_factory
@@ -22,6 +23,7 @@ from shared.errors import MalformedMessage, NotFound, VerificationError
 from shared.model.features.batch import FeatureBatch
 from tests.support.alliance import found_alliance
 from tests.support.deployment import OWN_MARK, SPEC, Member, knowing, member_of, records
+from tests.support.disk_faults import FULL, READ_ONLY, fails_at_every_point
 from tests.support.registry import serving
 
 torch.set_num_threads(1)
@@ -190,3 +192,21 @@ def test_what_runs_with_its_head_is_the_rival_of_the_next_release(member):
     rival = outcome.metrics["rivals"]["running"]
     assert rival["pr_auc"] == pytest.approx(running.metrics["pr_auc"])
     assert (outcome.decision, outcome.reason) == ("kept", Reason.RUNNING_IS_BETTER)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [FULL, READ_ONLY], ids=["full", "read-only"])
+def test_a_disk_that_refuses_leaves_the_old_model_or_the_new_one_with_its_head(member, fault):
+    old, new = member.publish(1, knowing(0.3)), member.publish(2, knowing(0.8))
+    few, factory = records(160, own=0.8), channel_factory(member.folder)
+    member.deployer(few).activate(old, factory, personal=False)
+    fetch_release(member.folder, new, factory, min_sequence=2)
+
+    def old_or_new() -> None:
+        model = active_model(member.folder)
+        assert model is not None
+        assert (model.release_id == new.hex()) == (model.head is not None)
+
+    points = fails_at_every_point(lambda: member.deployer(few).deploy(new, None), old_or_new, fault)
+    assert points >= 8
+    assert active_model(member.folder).release_id == new.hex()

@@ -10,12 +10,13 @@ import torch
 
 from shared.errors import BadInput
 from shared.model.layout import ModelSpec
-from simulations.studies.member_size import federation, listings, shops
+from simulations.studies.member_size import federation, listings, messages, shops
 from simulations.studies.member_size.figures import harm, rows
 from simulations.studies.member_size.measure import federation_outcomes
 from simulations.studies.member_size.report import tables
 
-SHOPS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "fraudulent_online_shops"
+DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+SHOPS, MESSAGES = DATA / "fraudulent_online_shops", DATA / "sms_spam"
 SPEC = ModelSpec(hash_bits=14)
 SIZES = (60, 200, 600, 1000)
 
@@ -61,6 +62,17 @@ def test_no_shop_trains_two_members_or_tests_one_that_somebody_trained_on():
     assert sum(map(len, hosts)) == len(set().union(*hosts)) == 300
     with pytest.raises(BadInput):
         shops.shop_members(22, SPEC, frame, sizes=(1000, 1000))
+
+
+@pytest.mark.skipif(not MESSAGES.is_dir(), reason="the messages are not here")
+def test_real_messages_are_dealt_once_each_and_only_once():
+    frame = messages.read_messages(MESSAGES)
+    assert frame.height == frame["text"].n_unique()
+    members = messages.message_members(21, SPEC, frame, sizes=(50, 200))
+    assert [one.training.rows for one in members] == [50, 200]
+    assert all(0 < one.truth.sum() < one.truth.size / 4 for one in members)
+    with pytest.raises(BadInput):
+        messages.read_messages(SHOPS / "shops.csv")
 
 
 def test_an_update_is_clipped_as_the_secure_sum_clips_it():

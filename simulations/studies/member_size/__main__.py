@@ -18,6 +18,8 @@ from shared.files import write_atomic
 from shared.model.layout import ModelSpec
 from simulations.studies.member_size.listings import world_members
 from simulations.studies.member_size.measure import Outcome, federation_outcomes
+from simulations.studies.member_size.member import StudyMember
+from simulations.studies.member_size.messages import message_members, read_messages
 from simulations.studies.member_size.report import plot, tables
 from simulations.studies.member_size.shops import read_shops, shop_members
 
@@ -25,15 +27,17 @@ SPEC = ModelSpec(hash_bits=16)
 WORLD_SEEDS = (21, 22, 23, 24, 25)
 """Fresh ones: the world was tuned on 3 and 7 to 9, the personal head chosen on 11 and 12."""
 
-SHOP_SEEDS = tuple(range(21, 31))
+REAL_SEEDS = tuple(range(21, 31))
+SHOPS, MESSAGES = "fraudulent_online_shops", "sms_spam"
+"""Folders of the real data."""
 
 
 def main() -> int:
     """Run the study; return the process's exit code."""
     parser = argparse.ArgumentParser(prog="python -m simulations.studies.member_size")
-    parser.add_argument("--data", type=Path, help="folder of the real online shops")
+    parser.add_argument("--data", type=Path, help=f"folder that holds {SHOPS} and {MESSAGES}")
     parser.add_argument("--world-seeds", type=int, nargs="*", default=list(WORLD_SEEDS))
-    parser.add_argument("--shop-seeds", type=int, nargs="*", default=list(SHOP_SEEDS))
+    parser.add_argument("--real-seeds", type=int, nargs="*", default=list(REAL_SEEDS))
     parser.add_argument("--outcomes", type=Path, help="keep outcomes here, and go on from them")
     parser.add_argument("--plot", type=Path, help="write the plot to this SVG file")
     options = parser.parse_args()
@@ -53,7 +57,7 @@ def _study(options: argparse.Namespace) -> list[Outcome]:
     outcomes = _kept(options.outcomes)
     wanted = [("world", seed) for seed in options.world_seeds]
     if options.data is not None:
-        wanted += [("shops", seed) for seed in options.shop_seeds]
+        wanted += [(name, seed) for name in ("shops", "messages") for seed in options.real_seeds]
     for source, seed in wanted:
         if not any((one.source, one.seed) == (source, seed) for one in outcomes):
             say(f"{source}, seed {seed}")
@@ -65,12 +69,17 @@ def _study(options: argparse.Namespace) -> list[Outcome]:
 
 
 def _federation(source: str, seed: int, data: Path | None) -> Iterator[Outcome]:
-    if source == "world":
-        members = world_members(seed, SPEC)
-    else:
-        members = shop_members(seed, SPEC, read_shops(data or Path()))
+    members = _members(source, seed, data or Path())
     with tempfile.TemporaryDirectory() as folder:
         yield from federation_outcomes(source, seed, members, SPEC, Path(folder))
+
+
+def _members(source: str, seed: int, data: Path) -> list[StudyMember]:
+    if source == "world":
+        return world_members(seed, SPEC)
+    if source == "shops":
+        return shop_members(seed, SPEC, read_shops(data / SHOPS))
+    return message_members(seed, SPEC, read_messages(data / MESSAGES))
 
 
 def _kept(path: Path | None) -> list[Outcome]:

@@ -36,7 +36,7 @@ class Outcome:
     """One member in one federation.
 
     Attributes:
-        source: ``world`` or ``shops``.
+        source: ``world``, ``shops`` or ``messages``.
         seed: of the federation.
         name: the member's.
         size: its labelled records.
@@ -89,7 +89,7 @@ def federation_outcomes(
     """Train one federation and the models beside it; yield each member's outcome.
 
     Args:
-        source: ``world`` or ``shops``.
+        source: ``world``, ``shops`` or ``messages``.
         seed: of the federation.
         members: all of them.
         spec: the model.
@@ -105,7 +105,7 @@ def _outcome(
     source: str, seed: int, member: StudyMember, folder: Path, vector: F32, together: F32
 ) -> Outcome:
     training = member.training
-    kind = "listing" if source == "world" else "shop"
+    kind = "shop" if source == "shops" else "listing"
     evidence = Evidence(folder, kind, lambda _kind, _spec: training, Rule())
     release = Candidate(RELEASE_ID, "", "0" * 64, kind, 1, training.spec, vector)
     judged = evidence.judge(release, None)

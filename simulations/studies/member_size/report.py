@@ -11,8 +11,12 @@ from matplotlib.figure import Figure
 from simulations.studies.member_size.figures import Interval, Row, harm, rows
 from simulations.studies.member_size.measure import Outcome
 
-TITLES = {"world": "synthetic world, listings", "shops": "real online shops"}
-METRICS = {"world": ("pr_auc",), "shops": ("pr_auc", "roc_auc")}
+TITLES = {
+    "world": "synthetic world, listings",
+    "shops": "real online shops",
+    "messages": "real messages",
+}
+METRICS = {"world": ("pr_auc",), "shops": ("pr_auc", "roc_auc"), "messages": ("pr_auc",)}
 NAMES = {"pr_auc": "PR-AUC", "roc_auc": "ROC-AUC"}
 _COLOURS = {
     "local": "#9a6700",
