@@ -62,6 +62,14 @@ def test_an_interval_holds_the_mean_and_leaves_out_what_is_undefined():
     assert found.mean == pytest.approx(0.3)
 
 
+def test_heads_that_harm_are_told():
+    scores = {**ONE.pr_auc, "personalised": 0.4}
+    text = tables([replace(ONE, head="head_helps", pr_auc=scores)])
+    assert "1 in use; on the test part they change PR-AUC by -0.100" in text
+    assert "make 1 of those members worse" in text
+    assert "Personal heads: none in use." in tables([ONE])
+
+
 def test_outcomes_survive_a_file():
     assert [Outcome.of(one) for one in json.loads(json.dumps([asdict(o) for o in ALL]))] == ALL
 

@@ -104,3 +104,12 @@ def harm(outcomes: Sequence[Outcome]) -> Harm:
         tested=len(outcomes),
         on_test=tuple(one for one in outcomes if one.worse_on_test),
     )
+
+
+def head_gains(outcomes: Sequence[Outcome]) -> list[float]:
+    """Return by how much each personal head in use changes PR-AUC on the test part."""
+    return [
+        one.pr_auc["personalised"] - one.pr_auc["federated"]
+        for one in outcomes
+        if one.head == "head_helps"
+    ]

@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from simulations.studies.member_size.figures import Interval, Row, harm, rows
+from simulations.studies.member_size.figures import Interval, Row, harm, head_gains, rows
 from simulations.studies.member_size.measure import Outcome
 
 TITLES = {
@@ -39,7 +39,7 @@ def tables(outcomes: Sequence[Outcome]) -> str:
             head = f"**{NAMES[metric]}, {title}, seeds {', '.join(map(str, seeds))}**"
             blocks.append(f"{head}\n\n{_table(rows(mine, metric))}")
             blocks.append(_lenient(rows(mine, metric)))
-        blocks.append(_harm(mine))
+        blocks += [_heads(mine), _harm(mine)]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -65,6 +65,17 @@ def _lenient(found: Sequence[Row]) -> str:
 
 def _cell(one: Interval, sign: str = "") -> str:
     return f"{one.mean:{sign}.3f} ({one.low:{sign}.3f} to {one.high:{sign}.3f})"
+
+
+def _heads(outcomes: Sequence[Outcome]) -> str:
+    gains = head_gains(outcomes)
+    if not gains:
+        return "Personal heads: none in use."
+    worse = sum(gain < 0 for gain in gains)
+    return (
+        f"Personal heads: {len(gains)} in use; on the test part they change PR-AUC by "
+        f"{_cell(Interval.of(gains), '+')} and make {worse} of those members worse."
+    )
 
 
 def _harm(outcomes: Sequence[Outcome]) -> str:
