@@ -17,6 +17,7 @@ from participant.store import Store
 from participant.store.segments import Segments
 from participant.training.split import Split
 from shared.clock import FixedClock
+from simulations.world import WorldConfig, generate, training_records
 from tests.support.contract import JUDGED, ROWS, Tables, check, fakes, sound, told, with_signal
 from tests.support.model import NOW
 from tests.support.store import shops
@@ -270,3 +271,13 @@ def test_a_split_that_is_not_apart_by_seller_or_by_time_is_refused(
 def test_every_code_has_a_test() -> None:
     text = Path(__file__).read_text("utf-8")
     assert [code for code in RULES if f'"{code}"' not in text] == []
+
+
+@pytest.mark.parametrize("preset", ["brand-natural", "late-joiner"])
+def test_the_synthetic_world_has_nothing_that_fails(preset: str) -> None:
+    world = generate(WorldConfig(members=5, listings_per_week=15, seed=8, preset=preset))
+    for member in world.members:
+        told_then = training_records(world, member)
+        names = ("listings", "verdicts", "complaints")
+        report = check(Tables(**{name: told_then[name] for name in names}))
+        assert report.holds, told(report)
