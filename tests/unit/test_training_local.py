@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -126,6 +127,25 @@ def test_a_set_from_records_keeps_labelled_listings_only() -> None:
     assert data.rows == 30
     assert data.labels.sum() == 15
     assert data.groups[0] == "seller-5"
+
+
+def test_a_reversed_verdict_is_a_negative_of_full_weight_and_the_unlabelled_stay_out() -> None:
+    frame = records("listings", *(fake(k) for k in range(4)))
+    judged = {"verdict": "counterfeit", "source": "platform", "decided_at": NOW - timedelta(days=9)}
+    verdicts = records(
+        "verdicts",
+        {"listing_id": "listing-0", **judged},
+        {"listing_id": "listing-1", **judged, "reversed_at": NOW - timedelta(days=1)},
+        {"listing_id": "listing-2", **judged, "verdict": "unsure"},
+    )
+    told = {"listing_id": "listing-3", "complaint_id": "c", "source": "buyer", "claim": "fake"}
+    complaints = records("complaints", {**told, "created_at": NOW - timedelta(days=1)})
+    data = TrainingSet.from_records(
+        "listings", frame, spec=SPEC, as_of=NOW, verdicts=verdicts, complaints=complaints
+    )
+    assert data.groups == ["seller-0", "seller-1"]
+    assert data.labels.tolist() == [1, 0]
+    assert data.confidence.tolist() == pytest.approx([0.7, 1.0])
 
 
 def test_training_listings_are_seen_at_several_ages_never_in_the_future() -> None:
