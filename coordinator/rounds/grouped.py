@@ -134,7 +134,7 @@ class GroupedRounds:
             raise RunFailed(
                 "too_few_groups",
                 f"{possible} groups are left of {len(self._desks)}; {self._needed} make a round",
-                hint="`run show` lists refusals, `audit list` the groups that were closed",
+                hint="`run show` lists refusals, `audit show` the groups that were closed",
             )
         self._burn(number, parts)
         return True
