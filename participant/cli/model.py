@@ -214,18 +214,19 @@ def pin(
 
     Later releases are still fetched, verified and judged, and reported as kept.
     """
-    from participant.deployment import overview
+    from participant.deployment.active import MODELS
     from participant.deployment.service import Deployer
+    from participant.deployment.state import pinnable, read_state
 
     if off == bool(release):
         raise BadInput("name the release that runs, or give --off", hint="`model show` names it")
-    if release:
-        overview.check_runs(state_dir, release)
     wish = "unpinned" if off else "pinned"
     if dry_run:
-        emit({"result": f"would_be_{wish}"}, as_json=as_json, text=f"would be {wish}")
+        if release:
+            pinnable(read_state(state_dir / MODELS), release)
+        emit({"result": f"would_be_{wish}"}, as_json=as_json, text=f"would_be_{wish}")
         return
-    new, name = Deployer(state_dir).pin(on=not off)
+    new, name = Deployer(state_dir).unpin() if off else Deployer(state_dir).pin(release)
     result = wish if new else f"already_{wish}"
     data = {"result": result, "release_id": name}
     emit(data, as_json=as_json, text=f"{result}: {name or 'nothing runs'}")

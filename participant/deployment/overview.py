@@ -16,7 +16,7 @@ from participant.deployment.fetch import RELEASES, installed_path
 from participant.deployment.state import LOCAL_ID, Activation, ActiveState, read_state
 from participant.store import Store
 from shared.clock import from_unix, rfc3339
-from shared.errors import BadInput, NotFound, StateError, VerificationError
+from shared.errors import BadInput, NotFound, VerificationError
 from shared.model.bundle import UnverifiedBundle, VerifiedBundle
 from shared.model.bundle_manifest import BundleManifest
 
@@ -52,23 +52,6 @@ def resolve(state_dir: Path, text: str) -> bytes:
             hint="give all 32 digits to fetch one from the coordinator",
         )
     return bytes.fromhex(found[0])
-
-
-def check_runs(state_dir: Path, text: str) -> None:
-    """Check that ``text``, an id, its first digits or ``local``, means what runs.
-
-    Raises:
-        NotFound: nothing runs.
-        StateError: something else runs.
-    """
-    active = read_state(state_dir / MODELS).active
-    if active is None:
-        raise NotFound("no model runs here yet, so there is nothing to pin")
-    if not text or not active.release_id.startswith(text.lower()):
-        raise StateError(
-            f"what runs here is {active.release_id}, and only that can be pinned",
-            hint="`model activate` the other one first",
-        )
 
 
 def installed(state_dir: Path) -> list[str]:

@@ -33,6 +33,7 @@ from participant.deployment.state import (
     Activation,
     ActiveState,
     HeadRef,
+    pinnable,
     read_state,
     write_state,
 )
@@ -193,29 +194,37 @@ class Deployer:
             self._switch(store, state.rolled_back(again))
             return _outcome("activated", again)
 
-    def pin(self, *, on: bool) -> tuple[bool, str]:
-        """Keep what runs until a person changes it, or let releases activate by themselves again.
+    def pin(self, release: str) -> tuple[bool, str]:
+        """Keep what runs until a person changes it.
+
+        Args:
+            release: what the person means to pin: an id, its first digits, or ``local``.
 
         Returns:
             Whether that was new, and what runs: a release's id in hex, or ``local``.
 
         Raises:
             NotFound: nothing runs that could be pinned.
+            StateError: something else runs.
         """
         with exclusive(self._dir, self._clock) as store:
             state = read_state(self._models)
-            if state.active is None and on:
-                raise NotFound("no model runs here yet, so there is nothing to pin")
-            name = "" if state.active is None else state.active.release_id
-            if state.pinned == on:
-                return False, name
-            # The log first: a pin that a killed process did not set is asked for again.
-            if on:
+            name = pinnable(state, release)
+            if not state.pinned:
+                # The log first: a pin that a killed process did not set is asked for again.
                 store.audit.append("model.pinned", {"release_id": name})
-            else:
+                write_state(self._models, state.model_copy(update={"pinned": True}))
+            return not state.pinned, name
+
+    def unpin(self) -> tuple[bool, str]:
+        """Let releases activate by themselves again; returns as :meth:`pin`."""
+        with exclusive(self._dir, self._clock) as store:
+            state = read_state(self._models)
+            name = "" if state.active is None else state.active.release_id
+            if state.pinned:
                 store.audit.append("model.unpinned", {"release_id": name})
-            write_state(self._models, state.model_copy(update={"pinned": on}))
-            return True, name
+                write_state(self._models, state.model_copy(update={"pinned": False}))
+            return state.pinned, name
 
     def compare(
         self, release_id: bytes, factory: ChannelFactory | None = None

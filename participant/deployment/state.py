@@ -137,6 +137,23 @@ class ActiveState(BaseModel):
         return self.previous[0]
 
 
+def pinnable(state: ActiveState, text: str) -> str:
+    """Return the id of what runs if ``text``, an id, its first digits or ``local``, means it.
+
+    Raises:
+        NotFound: nothing runs.
+        StateError: something else runs.
+    """
+    if state.active is None:
+        raise NotFound("no model runs here yet, so there is nothing to pin")
+    if not text or not state.active.release_id.startswith(text.lower()):
+        raise StateError(
+            f"what runs here is {state.active.release_id}, and only that can be pinned",
+            hint="`model activate` the other one first",
+        )
+    return state.active.release_id
+
+
 def read_state(models: Path) -> ActiveState:
     """Return the state of a ``models/`` folder; the empty one if nothing ever ran.
 

@@ -39,9 +39,11 @@ def deploy(folder: Path, release_id: bytes) -> str:
     return deployer(folder).deploy(release_id, None).decision
 
 
-def pin(folder: Path, _: bytes) -> str:
+def pin(folder: Path, _release_id: bytes) -> str:
     """Pin what runs and return whether it was pinned before."""
-    return "pinned" if deployer(folder).pin(on=True)[0] else "already_pinned"
+    running = read_state(folder / MODELS).active
+    new, _ = deployer(folder).pin(running.release_id if running else "")
+    return "pinned" if new else "already_pinned"
 
 
 def kill_at(point: int) -> None:
