@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from coordinator.cli import audit, cert, init, member, release, run, serve
+from coordinator.cli import audit, cert, doctor, init, member, release, run, serve
 from shared.console import run_app
 from shared.scratch import make_scratch
 
@@ -16,7 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for module in (init, member, cert, serve, run, release, audit):
+for module in (init, member, cert, serve, run, release, audit, doctor):
     module.register(app)
 
 

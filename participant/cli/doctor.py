@@ -5,15 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
 from shared.console import JsonFlag, emit, say
 from shared.errors import Exit
-
-if TYPE_CHECKING:
-    from participant.doctor.report import Report
 
 DirOption = typer.Option(..., "--dir", envvar="TOUCHSTONE_DIR", help="The node's state folder.")
 OfflineFlag = typer.Option(False, "--offline", help="Leave the network alone.")
@@ -29,7 +25,7 @@ def doctor(folder: Path = DirOption, offline: bool = OfflineFlag, as_json: bool 
     from participant.doctor.service import examine  # imports Flower and polars
 
     report = examine(folder, offline=offline, progress=_progress(as_json))
-    emit(report.as_dict(), as_json=as_json, text=_text(report))
+    emit(report.as_dict(), as_json=as_json, text=report.text())
     if not report.healthy:
         raise typer.Exit(int(Exit.DOCTOR))
 
@@ -39,12 +35,3 @@ def _progress(as_json: bool) -> Callable[[str], None]:
     if as_json or not sys.stderr.isatty():
         return lambda _name: None
     return lambda name: say(f"looking at: {name}")
-
-
-def _text(report: Report) -> str:
-    lines = []
-    for check in report.checks:
-        lines.append(f"{check.status.value:<8}{check.name:<24}{check.text}")
-        if check.hint:
-            lines.append(f"{'':<32}hint: {check.hint}")
-    return "\n".join([*lines, ", ".join(report.summary())])

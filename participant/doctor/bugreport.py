@@ -15,13 +15,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from participant.doctor.installation import versions
-from participant.doctor.report import Report
 from participant.node.config import NodeConfig
 from participant.node.daemon import LOG_FILE
 from participant.node.keystore import connection_pair
 from participant.node.policy import Policy, load_policy
 from shared.clock import rfc3339
+from shared.doctor.installation import versions
+from shared.doctor.report import Report
 from shared.errors import TouchstoneError, all_error_classes
 from shared.trust.certificates import days_left
 from shared.trust.names import as_ip
@@ -47,7 +47,7 @@ def bug_report(state_dir: Path, report: Report, now: datetime) -> dict[str, Any]
     return {
         "schema_version": SCHEMA_VERSION,
         "created_at": rfc3339(now),
-        "versions": versions(),
+        "versions": versions("participant"),
         "system": _system(),
         "checks": [
             {"name": check.name, "status": check.status.value, "code": check.code}

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from cryptography import x509
 
-from participant.doctor.report import Check, fail, ok, warn
 from participant.node.config import NodeConfig
 from participant.node.keystore import (
     KeyStore,
@@ -16,16 +15,15 @@ from participant.node.keystore import (
     identity_key,
     pinned_authority,
 )
+from shared.doctor.lifetimes import check_lifetime
+from shared.doctor.report import Check, fail
 from shared.trust.certificates import (
     check_issued_by,
-    days_left,
     identity_public_key,
     load_certificate,
     member_name,
 )
 from shared.trust.errors import CertificateRefused
-
-WARN_DAYS = 30
 
 _NEW_ALLIANCE = "tell the operator: a new authority means a new alliance"
 _RENEW = "keep the node up, or run touchstone-participant cert renew"
@@ -71,18 +69,6 @@ def _one(
 
 
 def _lasts(name: str, certificate: x509.Certificate, now: datetime) -> Check:
-    check, left = f"certificate_{name}", days_left(certificate, now)
-    if now < certificate.not_valid_before_utc:
-        return fail(
-            check,
-            "not_valid_yet",
-            f"the {name} certificate is not valid yet",
-            "set this machine's clock",
-        )
-    if left < 0:
-        text = f"the {name} certificate expired {-left:.0f} days ago"
-        return fail(check, "expired", text, _REPLACED_BY[name])
-    if left < WARN_DAYS:
-        text = f"the {name} certificate expires in {left:.0f} days"
-        return warn(check, "expires_soon", text, _RENEWED_BY[name])
-    return ok(check, f"the {name} certificate lasts {left:.0f} days")
+    return check_lifetime(
+        name, certificate, now, renewed_by=_RENEWED_BY[name], replaced_by=_REPLACED_BY[name]
+    )

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
-from participant.doctor.report import Check, Status, attempt, fail, ok, skipped, warn
 from participant.node.config import NodeConfig
 from participant.node.membership_client import Admission, membership
 from participant.node.probe import explained, tls_context
 from shared.clock import Clock
+from shared.doctor.report import Check, Status, attempt, fail, ok, skipped, warn
 from shared.errors import TouchstoneError
 from shared.fleet.wire import PROTOCOL
 from shared.trust.authority import CLOCK_SLACK

@@ -5,19 +5,18 @@ Told in words and codes only: nothing here says how many records this member has
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from participant.contract import contract_of, table_of
 from participant.deployment.active import active_model
-from participant.doctor.report import Check, Status, attempt, fail, ok, skipped, warn
 from participant.store import Store
 from participant.store.database import SCHEMA_HEAD
 from shared.clock import Clock
-from shared.errors import ConfigError, StorageError
+from shared.doctor.report import Check, Status, attempt, fail, ok, skipped, warn
+from shared.doctor.sqlite_file import check_integrity, check_schema
 
 DATABASE = Path("store") / "touchstone.db"
 INDEX = Path("store") / "index.db"
@@ -39,53 +38,13 @@ def check_records(state_dir: Path, clock: Clock) -> Iterator[Check]:
 
 def check_database(state_dir: Path) -> Check:
     """Check both SQLite files as they lie there, before anything opens them for writing."""
+    hint = "touchstone-participant data import"
     if not (state_dir / DATABASE).exists():
-        hint = "touchstone-participant data import"
         return warn("database", "no_records", "nothing has been imported yet", hint)
     for path in (DATABASE, INDEX):
         if (state_dir / path).exists():
-            _check_integrity(state_dir / path)
-    return _schema(state_dir / DATABASE)
-
-
-def _check_integrity(path: Path) -> None:
-    with _read_only(path) as connection:
-        (told,) = connection.execute("pragma quick_check(1)").fetchone()
-    if told != "ok":
-        raise _damaged(path)
-
-
-def _schema(path: Path) -> Check:
-    with _read_only(path) as connection:
-        known = "select count(*) from sqlite_master where name = 'alembic_version'"
-        if not connection.execute(known).fetchone()[0]:
-            hint = "touchstone-participant data import"
-            return warn("database", "no_records", "the database is still empty", hint)
-        (found,) = connection.execute("select version_num from alembic_version").fetchone()
-    if found == SCHEMA_HEAD:
-        return ok("database", f"whole, schema {found}")
-    if str(found) < SCHEMA_HEAD:
-        text = f"schema {found}, which the next command brings to {SCHEMA_HEAD}"
-        return warn("database", "schema_old", text, "make a backup before you go on")
-    raise ConfigError(
-        f"the store has schema {found}, newer than this program knows",
-        hint="install the newer touchstone again, or restore a backup of the state folder",
-    )
-
-
-@contextmanager
-def _read_only(path: Path) -> Iterator[sqlite3.Connection]:
-    try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-            yield connection
-    except sqlite3.DatabaseError as error:
-        raise _damaged(path) from error
-
-
-def _damaged(path: Path) -> StorageError:
-    return StorageError(
-        f"{path.name} is damaged or cannot be read", hint="restore it from a backup"
-    )
+            check_integrity(state_dir / path)
+    return check_schema(state_dir / DATABASE, SCHEMA_HEAD, hint)
 
 
 @contextmanager

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from participant.doctor import certificates, folder, installation, network, records
-from participant.doctor.report import Examine, Report, attempt
+from participant.doctor import certificates, folder, network, records
 from shared.clock import Clock, SystemClock
+from shared.doctor import installation, places
+from shared.doctor.report import Examine, Report, examined
 
 Progress = Callable[[str], None]
 
@@ -27,11 +28,7 @@ def examine(
         clock: for certificates and the comparison with the coordinator's clock.
         progress: told the name of each check that begins.
     """
-    found = []
-    for name, check in _checks(state_dir, offline, clock or SystemClock()).items():
-        progress(name)
-        found += attempt(name, check)
-    return Report(tuple(found))
+    return examined(_checks(state_dir, offline, clock or SystemClock()), progress)
 
 
 def _checks(state_dir: Path, offline: bool, clock: Clock) -> dict[str, Examine]:
@@ -42,13 +39,13 @@ def _checks(state_dir: Path, offline: bool, clock: Clock) -> dict[str, Examine]:
 
     return {
         "python": installation.check_python,
-        "packages": installation.check_packages,
+        "packages": lambda: installation.check_packages("participant"),
         "flower": installation.check_flower,
         "config": lambda: folder.check_config(state_dir),
         "policy": lambda: folder.check_policy(state_dir),
         "peers": lambda: folder.check_peers(state_dir),
         "modes": lambda: folder.check_modes(state_dir),
-        "disk": lambda: folder.check_disk(state_dir),
+        "disk": lambda: places.check_disk(state_dir),
         "process": lambda: folder.check_process(state_dir),
         "secrets": lambda: folder.check_secrets(state_dir),
         "certificates": lambda: certificates.check_certificates(state_dir, clock.now()),

@@ -15,10 +15,10 @@ import pytest
 from coordinator.enrolment.service import revoke
 from participant.doctor import network
 from participant.doctor.network import STAGES, check_network, network_skipped
-from participant.doctor.report import Check, Status
 from participant.node.config import NodeConfig
 from participant.node.renewal import over_grpc, renew
 from shared.clock import FixedClock, SystemClock
+from shared.doctor.report import Check, Status
 from tests.support.alliance import Alliance, found_alliance, serving, whoami
 
 CLOCK = SystemClock()

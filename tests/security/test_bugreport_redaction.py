@@ -16,12 +16,12 @@ from coordinator.enrolment.service import invite
 from participant.cli.main import app
 from participant.doctor import bugreport
 from participant.doctor.bugreport import bug_report, log_summary
-from participant.doctor.report import Check, Report, Status
 from participant.doctor.service import examine
 from participant.node.config import NodeConfig
 from participant.node.keystore import KeyStore
 from participant.store import Store
 from shared.clock import SystemClock
+from shared.doctor.report import Check, Report, Status
 from shared.errors import Exit
 from shared.trust.invitation import write_invitation
 from tests.support.alliance import Alliance, found_alliance, serving

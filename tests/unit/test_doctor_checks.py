@@ -15,8 +15,7 @@ import pytest
 from participant.contract import service as contract
 from participant.contract.report import Finding, Part
 from participant.contract.rules import RULES
-from participant.doctor import certificates, folder, installation, records
-from participant.doctor.report import Check, Report, Status, attempt, fail, ok, warn
+from participant.doctor import certificates, folder, records
 from participant.doctor.service import examine
 from participant.node.daemon import LOCK_FILE
 from participant.node.keystore import KeyStore
@@ -24,6 +23,8 @@ from participant.node.peers import Peers, fingerprint
 from participant.node.vault import Vault
 from participant.store import Store
 from shared.clock import FixedClock, SystemClock
+from shared.doctor import installation, places
+from shared.doctor.report import Check, Report, Status, attempt, fail, ok, warn
 from shared.errors import NotFound
 from shared.files import storage_error
 from shared.locks import process_lock
@@ -92,8 +93,10 @@ class TestAttempt:
 class TestInstallation:
     def test_this_environment_fits(self) -> None:
         assert result(installation.check_python()) == (Status.OK, "ok")
-        assert {check.status for check in installation.check_packages()} == {Status.OK}
-        assert {"torch", "flwr", "polars"} <= {one.name for one in installation.libraries()}
+        assert {check.status for check in installation.check_packages("participant")} == {Status.OK}
+        assert {"torch", "flwr", "polars"} <= {
+            one.name for one in installation.libraries("participant")
+        }
 
     @pytest.mark.parametrize(
         ("line", "state"),
@@ -103,7 +106,7 @@ class TestInstallation:
         self, monkeypatch: pytest.MonkeyPatch, line: str, state: str
     ) -> None:
         monkeypatch.setattr(installation, "requires", lambda _name: ["numpy>=2", line])
-        (check,) = installation.check_packages()
+        (check,) = installation.check_packages("participant")
         assert result(check) == (Status.FAIL, "package_version")
         assert check.text.startswith(state)
 
@@ -157,7 +160,7 @@ class TestFolder:
         ]
 
     def test_another_owner(self, node: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(folder.os, "geteuid", lambda: 4711)
+        monkeypatch.setattr(places.os, "geteuid", lambda: 4711)
         assert [result(c) for c in folder.check_modes(node)] == [(Status.WARN, "another_owner")]
 
     def test_the_process_is_known_by_its_lock(self, node: Path) -> None:
@@ -179,8 +182,8 @@ class TestFolder:
     @pytest.mark.parametrize(
         ("free", "found"),
         [
-            (folder.LEAST_FREE - 1, (Status.FAIL, "disk_nearly_full")),
-            (folder.LEAST_FREE, (Status.WARN, "disk_small")),
+            (places.LEAST_FREE - 1, (Status.FAIL, "disk_nearly_full")),
+            (places.LEAST_FREE, (Status.WARN, "disk_small")),
             (2**40, (Status.OK, "ok")),
         ],
     )
@@ -192,17 +195,17 @@ class TestFolder:
         found: tuple[Status, str],
     ) -> None:
         usage = namedtuple("usage", "free")
-        monkeypatch.setattr(folder.shutil, "disk_usage", lambda _path: usage(free))
-        monkeypatch.setattr(folder, "stored_bytes", lambda _path: folder.LEAST_FREE + 1)
-        assert result(folder.check_disk(node)) == found
+        monkeypatch.setattr(places.shutil, "disk_usage", lambda _path: usage(free))
+        monkeypatch.setattr(places, "stored_bytes", lambda _path: places.LEAST_FREE + 1)
+        assert result(places.check_disk(node)) == found
         assert not (node / ".doctor").exists()
 
     def test_a_read_only_disk(self, node: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(path: Path, *_arguments: object, **_options: object) -> None:
             raise storage_error(OSError(errno.EROFS, "Read-only file system"), path)
 
-        monkeypatch.setattr(folder, "write_atomic", refuse)
-        (check,) = attempt("disk", lambda: folder.check_disk(node))
+        monkeypatch.setattr(places, "write_atomic", refuse)
+        (check,) = attempt("disk", lambda: places.check_disk(node))
         assert result(check) == (Status.FAIL, "storage")
         assert "read-only" in check.text
 
@@ -210,7 +213,7 @@ class TestFolder:
         (tmp_path / "a" / "b").mkdir(parents=True)
         (tmp_path / "a" / "b" / "c").write_bytes(bytes(1000))
         (tmp_path / "d").write_bytes(bytes(24))
-        assert folder.stored_bytes(tmp_path) == 1024
+        assert places.stored_bytes(tmp_path) == 1024
 
 
 class TestCertificates:
@@ -351,7 +354,7 @@ class TestExamine:
         def broken(*_arguments: object) -> Check:
             raise RuntimeError("a bug")
 
-        for module, name in ((folder, "check_disk"), (installation, "check_python")):
+        for module, name in ((places, "check_disk"), (installation, "check_python")):
             monkeypatch.setattr(module, name, broken)
         report = examine(node, offline=True)
         assert [check.name for check in report.checks] == whole

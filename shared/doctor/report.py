@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -106,6 +106,15 @@ class Report:
         counts = ((status, self.count(status)) for status in Status)
         return [f"{count} {status.value}" for status, count in counts if count]
 
+    def text(self) -> str:
+        """Return lines for a person."""
+        lines = []
+        for check in self.checks:
+            lines.append(f"{check.status.value:<8}{check.name:<24}{check.text}")
+            if check.hint:
+                lines.append(f"{'':<32}hint: {check.hint}")
+        return "\n".join([*lines, ", ".join(self.summary())])
+
     def as_dict(self) -> dict[str, Any]:
         """Return JSON-able fields."""
         return {
@@ -113,3 +122,19 @@ class Report:
             "counts": {status.value: self.count(status) for status in Status},
             "checks": [check.as_dict() for check in self.checks],
         }
+
+
+def examined(
+    checks: Mapping[str, Examine], progress: Callable[[str], None] = lambda _name: None
+) -> Report:
+    """Make every check in order, whatever the others find.
+
+    Args:
+        checks: name -> what looks.
+        progress: told the name of each check that begins.
+    """
+    found: list[Check] = []
+    for name, check in checks.items():
+        progress(name)
+        found += attempt(name, check)
+    return Report(tuple(found))

@@ -12,11 +12,10 @@ from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from participant.doctor.report import Check, fail, ok
+from shared.doctor.report import Check, fail, ok
 from shared.fleet.environment import QUIET
 
 PACKAGE = "touchstone"
-EXTRA = "participant"
 
 
 @dataclass(frozen=True)
@@ -33,10 +32,10 @@ class Installed:
         return bool(self.version) and self.allowed.contains(self.version, prereleases=True)
 
 
-def libraries() -> list[Installed]:
-    """Return what a member's node needs, as this installation's own metadata says."""
+def libraries(extra: str) -> list[Installed]:
+    """Return what ``touchstone[extra]`` needs, as this installation's own metadata says."""
     needed = [Requirement(line) for line in requires(PACKAGE) or ()]
-    wanted = [one for one in needed if one.marker is None or one.marker.evaluate({"extra": EXTRA})]
+    wanted = [one for one in needed if one.marker is None or one.marker.evaluate({"extra": extra})]
     return [Installed(one.name, _version(one.name), one.specifier) for one in wanted]
 
 
@@ -60,9 +59,9 @@ def check_python() -> Check:
     return ok("python", f"Python {found}")
 
 
-def check_packages() -> Iterator[Check]:
+def check_packages(extra: str) -> Iterator[Check]:
     """Check every library; one finding for all that fit, one for each that does not."""
-    found = libraries()
+    found = libraries(extra)
     fitting = ", ".join(f"{one.name} {one.version}" for one in found if one.fits)
     own = f"{PACKAGE} {version(PACKAGE)}"
     if all(one.fits for one in found):
@@ -74,7 +73,7 @@ def check_packages() -> Iterator[Check]:
                 "packages",
                 "package_version",
                 f"{one.name} is {state}; {own} was tested with {one.allowed}",
-                f"pip install '{PACKAGE}[{EXTRA}]' puts it right",
+                f"pip install '{PACKAGE}[{extra}]' puts it right",
             )
 
 
@@ -91,7 +90,7 @@ def check_flower() -> Check:
             "flower",
             "flower_telemetry",
             f"Flower may call home: {', '.join(loud)} is not set as it should be",
-            "start the node with touchstone-participant, which sets it first",
+            "start both sides by their own commands, which set it first",
         )
     return ok("flower", "Flower's telemetry and update check are off")
 
@@ -106,8 +105,8 @@ def _telemetry_is_off() -> bool:
 _VERSION = re.compile(r"[0-9A-Za-z.+!-]{1,40}")
 
 
-def versions() -> dict[str, str]:
+def versions(extra: str) -> dict[str, str]:
     """Return versions by name, for reports that leave this machine."""
-    found = {one.name: one.version for one in libraries()}
+    found = {one.name: one.version for one in libraries(extra)}
     found |= {PACKAGE: version(PACKAGE), "python": platform.python_version()}
     return {name: text for name, text in found.items() if _VERSION.fullmatch(text)}

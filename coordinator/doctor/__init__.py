@@ -1,0 +1,1 @@
+"""Looks a coordinator over, from its installation to its ports, and explains what is wrong."""

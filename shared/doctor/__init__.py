@@ -1,0 +1,1 @@
+"""What both sides' `doctor` share: findings, the installation, places on disk."""
