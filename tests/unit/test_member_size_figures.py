@@ -70,6 +70,13 @@ def test_heads_that_harm_are_told():
     assert "Personal heads: none in use." in tables([ONE])
 
 
+def test_what_the_rule_costs_is_told():
+    scores = {**ONE.pr_auc, "personalised": 0.7}
+    text = tables([replace(ONE, reason="local_is_better", pr_auc=scores)])
+    assert "1 keep their local-only model; for 1 of them the release would have been better" in text
+    assert "Nobody keeps a local-only model." in tables([ONE])
+
+
 def test_outcomes_survive_a_file():
     assert [Outcome.of(one) for one in json.loads(json.dumps([asdict(o) for o in ALL]))] == ALL
 

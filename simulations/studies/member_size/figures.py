@@ -113,3 +113,12 @@ def head_gains(outcomes: Sequence[Outcome]) -> list[float]:
         for one in outcomes
         if one.head == "head_helps"
     ]
+
+
+def forgone(outcomes: Sequence[Outcome]) -> list[float]:
+    """Return what each member that keeps its local-only model gives up on the test part."""
+    return [
+        one.pr_auc["personalised"] - one.pr_auc["local"]
+        for one in outcomes
+        if one.reason == "local_is_better"
+    ]

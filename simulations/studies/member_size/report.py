@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from simulations.studies.member_size.figures import Interval, Row, harm, head_gains, rows
+from simulations.studies.member_size.figures import Interval, Row, forgone, harm, head_gains, rows
 from simulations.studies.member_size.measure import Outcome
 
 TITLES = {
@@ -39,7 +39,7 @@ def tables(outcomes: Sequence[Outcome]) -> str:
             head = f"**{NAMES[metric]}, {title}, seeds {', '.join(map(str, seeds))}**"
             blocks.append(f"{head}\n\n{_table(rows(mine, metric))}")
             blocks.append(_lenient(rows(mine, metric)))
-        blocks += [_heads(mine), _harm(mine)]
+        blocks += [_heads(mine), _forgone(mine), _harm(mine)]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -75,6 +75,17 @@ def _heads(outcomes: Sequence[Outcome]) -> str:
     return (
         f"Personal heads: {len(gains)} in use; on the test part they change PR-AUC by "
         f"{_cell(Interval.of(gains), '+')} and make {worse} of those members worse."
+    )
+
+
+def _forgone(outcomes: Sequence[Outcome]) -> str:
+    lost = forgone(outcomes)
+    if not lost:
+        return "Nobody keeps a local-only model."
+    better = sum(gain > 0 for gain in lost)
+    return (
+        f"{len(lost)} keep their local-only model; for {better} of them the release would have "
+        f"been better on the test part, by {min(lost):+.3f} to {max(lost):+.3f} over all of them."
     )
 
 
