@@ -161,7 +161,9 @@ class RecordIndex:
 
     def find(self, ids: U64) -> Candidates:
         """Return every stored row whose identifier hash is among ``ids``, uint64[n]."""
-        found = [_search(run, ids) for run in self._runs]
+        order = np.argsort(ids)
+        wanted = ids[order]
+        found = [_search(run, wanted, order) for run in self._runs]
         if not found:
             none = np.empty(0, dtype=np.int64)
             return Candidates(none, none, none.astype(np.uint64))
@@ -197,13 +199,16 @@ def _merge(older: _Run, newer: _Run) -> _Run:
 _NOTHING = np.empty(0, dtype=np.uint64)
 
 
-def _search(run: _Run, ids: U64) -> tuple[I64, I64, U64]:
-    order = np.argsort(ids)
-    wanted = ids[order]
+def _search(run: _Run, wanted: U64, order: I64) -> tuple[I64, I64, U64]:
+    """Return hits of ``wanted``, ascending, whose places in the query are ``order``."""
     first = np.searchsorted(run.ids, wanted, side="left")
-    count = np.searchsorted(run.ids, wanted, side="right") - first
-    # Row i of the query meets stored rows first[i] .. first[i] + count[i] - 1.
-    queries = np.repeat(order, count)
+    # Most identifiers are new: only those that are met are looked up a second time.
+    near = np.minimum(first, len(run.ids) - 1)
+    hits = np.flatnonzero(run.ids[near] == wanted)
+    first = first[hits]
+    count = np.searchsorted(run.ids, wanted[hits], side="right") - first
+    # Hit i meets stored rows first[i] .. first[i] + count[i] - 1.
+    queries = np.repeat(order[hits], count)
     starts = np.repeat(first - (np.cumsum(count) - count), count)
     at = starts + np.arange(len(queries))
     return queries, run.places[at], run.prints[at]
