@@ -115,6 +115,9 @@ def test_an_image_is_built_from_what_the_package_is_made_of() -> None:
     assert {"pyproject.toml", "setup.py", "README.md", "protos", "shared"} <= copied
     assert {"coordinator", "participant"} <= copied
     assert all((ROOT / name).exists() for name in copied)
+    ignored = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    assert "*" in ignored
+    assert {line[1:] for line in ignored if line.startswith("!")} == copied
 
 
 def test_the_range_of_torch_is_the_projects() -> None:
