@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from participant.node.reasons import refusal
 from shared.encoding import Reader, Writer
+from shared.errors import MalformedMessage
 from shared.files import write_atomic
 from shared.limits import MAX_DRAWINGS, MAX_GROUP, MIN_GROUP
 from shared.trust.grouping import (
@@ -59,9 +60,12 @@ class Drawn:
     def decode(cls, data: bytes) -> Drawn:
         """Read a canonical encoding; raises :class:`MalformedMessage`."""
         reader = Reader(data, DOMAIN)
-        value = cls(reader.u32(), reader.fixed(NONCE_BYTES), reader.fixed(HASH), reader.u8() == 1)
+        number, nonce, seen = reader.u32(), reader.fixed(NONCE_BYTES), reader.fixed(HASH)
+        settled = reader.u8()
         reader.end()
-        return value
+        if settled > 1:
+            raise MalformedMessage("a flag is neither 0 nor 1")
+        return cls(number, nonce, seen, bool(settled))
 
     @property
     def revealed(self) -> bool:

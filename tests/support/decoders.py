@@ -25,9 +25,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import ConfigRecord, RecordDict
 from google.protobuf.message import DecodeError
 
+from coordinator.rounds.drawing import Progress
 from coordinator.rounds.journal import Checkpoint
 from participant.deployment.head import HeadFile
 from participant.deployment.local_model import LocalModel
+from participant.node.drawings import Drawn
 from participant.node.witnesses import DOMAIN as WITNESS_DOMAIN
 from participant.node.witnesses import WitnessFile
 from participant.training.personal import Head
@@ -58,6 +60,15 @@ from shared.secagg.setup_messages import (
 from shared.trust.authority import found_authority
 from shared.trust.certificates import fingerprint, to_pem
 from shared.trust.errors import RequestRefused
+from shared.trust.grouping import (
+    CommitCall,
+    CommitList,
+    Drawing,
+    open_answer,
+    open_call,
+    sign_answer,
+    sign_call,
+)
 from shared.trust.invitation import Invitation, decode_invitation, encode_invitation
 from shared.trust.keys import new_tls_key
 from shared.trust.manifest import RunManifest, sign_manifest, verify_manifest
@@ -257,6 +268,25 @@ def _trust() -> dict[str, Target]:
     }
 
 
+def _groups() -> dict[str, Target]:
+    key = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+    public = key.public_key().public_bytes_raw()
+    listed = CommitList(bytes(32), 1, 2, ((1, b"c" * 32), (7, b"d" * 32)))
+    call = sign_call(listed.encode(), key)
+    answer = sign_answer(call, 7, b"n" * 32, key)
+    drawing = Drawing(1, 2, (b"n" * 32, b"o" * 32, b"p" * 32))
+    manifest = manifests.a_manifest(members=manifests.entries(3), drawing=drawing)
+    return {
+        "commit-call": _of(CommitCall, CommitCall(bytes(32), 1).encode()),
+        "commit-list": _of(CommitList, listed.encode()),
+        "drawing-call": Target(lambda data: open_call(data, public), (call,)),
+        "drawing-answer": Target(lambda data: open_answer(data, call, 7, public), (answer,)),
+        "drawn": _of(Drawn, Drawn(1, b"n" * 32, b"l" * 32, settled=True).encode()),
+        "drawing-journal": _of(Progress, Progress(1, call, ((1, b"n" * 32),)).encode()),
+        "grouped-manifest": _of(RunManifest, manifest.encode()),
+    }
+
+
 def _models() -> dict[str, Target]:
     return {
         "bundle": Target(_bundle, (release.a_bundle(),)),
@@ -288,4 +318,4 @@ def _fleet() -> dict[str, Target]:
 @functools.cache
 def targets() -> dict[str, Target]:
     """Return every target by name."""
-    return {**_secagg(), **_trust(), **_models(), **_fleet()}
+    return {**_secagg(), **_trust(), **_groups(), **_models(), **_fleet()}
