@@ -9,9 +9,9 @@ from coordinator.registry.models import ReleaseDraft
 from coordinator.registry.publish import publish
 from coordinator.rounds.book import Attempt
 from coordinator.rounds.context import RunContext
-from coordinator.rounds.grouped import GroupedRounds
 from coordinator.rounds.errors import RoundBurnt, RunAborted, RunFailed, RunStopped, TooFewNow
 from coordinator.rounds.evaluation import alliance_metrics
+from coordinator.rounds.grouped import GroupedRounds
 from coordinator.rounds.journal import Journal
 from coordinator.rounds.record import burnt_record, summed_record
 from coordinator.rounds.round import RoundExchange
@@ -69,6 +69,8 @@ class RunDriver:
         else:
             self._train_together()
         if run.journal.checkpoint().trained == 0:
+            raise RunFailed("nothing_trained", "no round of the run could be summed")
+
     def _train_in_groups(self, groups: GroupedRounds) -> None:
         groups.resume()
         while (number := self._run.journal.checkpoint().round + 1) <= self._run.manifest.rounds:
@@ -79,8 +81,6 @@ class RunDriver:
         self._resume()
         while (number := self._run.journal.checkpoint().round + 1) <= self._run.manifest.rounds:
             self._one_round(number)
-
-            raise RunFailed("nothing_trained", "no round of the run could be summed")
 
     def _one_round(self, number: int) -> None:
         """Bring one round number to its end, summed or burnt, however many tries it takes."""
