@@ -122,10 +122,13 @@ def explain_run(state_dir: Path, store: Store, run: str, now: datetime) -> Expla
     spec = ModelSpec.decode(manifest.model_spec)
     known: DataFacts = StoreLearner(store, manifest.kind, spec).facts()
     said = approvals.said(verified)
-    facts = facts_for(state_dir, store, manifest, known, said=said, now=now)
+    policy = load_policy(state_dir / POLICY_FILE)
+    facts = facts_for(
+        state_dir, store, manifest, known, said=said, now=now, privacy_delta=policy.privacy_delta
+    )
     return Explanation(
         verified=verified,
-        verdicts=judge(load_policy(state_dir / POLICY_FILE), manifest, facts),
+        verdicts=judge(policy, manifest, facts),
         answers=answers_to(store, manifest.run_id),
         approval=approvals.decision(verified),
         expired=manifest.expires_at <= now,

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from shared.errors import ConfigError
 from shared.files import write_atomic
+from shared.privacy.terms import MAX_DELTA
 
 POLICY_FILE = "policy.toml"
 
@@ -46,6 +47,17 @@ min_known_peers = 2
 
 # Sum of epsilon, over all runs, that evaluation noise may spend.
 evaluation_epsilon_budget = 100.0
+
+# Whether every run has to protect single records by differential privacy (`--dp-epsilon`), and the
+# largest epsilon a private run may state. Your own node adds all of the noise it needs.
+require_record_dp = false
+max_run_epsilon = 8.0
+
+# What all private runs together may spend: epsilon at this delta, composed with all evaluation
+# noise (`privacy ledger`). A run that would exceed it is refused before anything is trained, and a
+# repeated round in the middle of a run as well.
+privacy_budget = 20.0
+privacy_delta = 1e-5
 
 # Fewest rows with a label, and fewest of each class, before this node trains.
 min_training_rows = 50
@@ -88,6 +100,10 @@ class Policy(BaseModel):
     max_colluders: int | None = Field(None, ge=0)
     min_known_peers: int = Field(2, ge=0)
     evaluation_epsilon_budget: float = Field(100.0, ge=0)
+    require_record_dp: bool = False
+    max_run_epsilon: float = Field(8.0, gt=0, le=100)
+    privacy_budget: float = Field(20.0, ge=0, le=100)
+    privacy_delta: float = Field(1e-5, gt=0, le=MAX_DELTA)
     min_training_rows: int = Field(50, ge=1)
     min_class_rows: int = Field(5, ge=0)
     hours: str = "00:00-24:00"

@@ -100,7 +100,7 @@ def _score_chunk(
         hash_bits=model.spec.hash_bits,
         as_of=as_of,
         history=history,
-        record_only=model.spec.linear,
+        compact=model.spec.linear,
         trace=top > 0,
     )
     calibration = model.calibration or Calibration("none")

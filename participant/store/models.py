@@ -59,18 +59,19 @@ class DeploymentRow(StoreTable, table=True):
     at: datetime = Field(sa_column=_time())
 
 
-class PrivacySpend(StoreTable, table=True):
-    """Privacy spent by one part of one round; spent is spent, rows are never changed."""
+class PrivacyCharge(StoreTable, table=True):
+    """One masked vector's use of the records; spent is spent, rows are never changed."""
 
-    __tablename__ = "privacy_ledger"
-    __table_args__ = (UniqueConstraint("run_id", "round", "kind"),)
+    __tablename__ = "privacy_charge"
+    __table_args__ = (UniqueConstraint("run_id", "slot", "kind"),)
 
     id: int | None = Field(default=None, primary_key=True)
     run_id: str = Field(index=True)
     round: int
+    slot: str
     kind: str
-    epsilon: float
-    delta: float
+    mechanism: str
+    amount: float
     at: datetime = Field(sa_column=_time())
 
 

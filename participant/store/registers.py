@@ -3,71 +3,94 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from sqlmodel import col, select
 
+from participant.privacy.accounting import Charge, Mechanism
 from participant.store.database import Database
-from participant.store.models import DeploymentRow, PrivacySpend, RunConsent
+from participant.store.models import DeploymentRow, PrivacyCharge, RunConsent
 from shared.clock import Clock
-from shared.errors import BadInput, StateError
+from shared.errors import StateError
 
 Action = Literal["activate", "keep", "rollback"]
+ChargeKind = Literal["training", "evaluation"]
 Decision = Literal["accepted", "pending", "refused"]
 
 
 class PrivacyLedger:
-    """What training has cost in (epsilon, delta); append-only."""
+    """What masked vectors have cost in privacy; append-only.
+
+    A charge is durable (SQLite, ``synchronous = full``) when :meth:`charge` returns. It is written
+    before the vector is masked, so a crash in between can count too much and never too little.
+    """
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
 
-    def spend(
-        self, run_id: str, round_number: int, kind: str, epsilon: float, delta: float
-    ) -> PrivacySpend:
-        """Write down one spend; the same spend again changes nothing (a retried round).
+    def charge(
+        self, run_id: str, round_number: int, slot: str, kind: ChargeKind, charge: Charge
+    ) -> PrivacyCharge:
+        """Write down one charge; the same slot and kind again changes nothing.
+
+        Args:
+            run_id: the run, in hex.
+            round_number: from 1.
+            slot: names the one vector that may leave; a retry takes another.
+            kind: what the records were used for.
+            charge: the mechanism and its amount.
 
         Raises:
-            BadInput: the amounts are negative or not finite, or delta is above 1.
-            StateError: this run, round and kind is on record with other amounts.
+            StateError: this run, slot and kind is on record with another charge.
         """
-        if not (0 <= epsilon < float("inf") and 0 <= delta <= 1):
-            raise BadInput("privacy is spent in finite epsilon >= 0 and delta in [0, 1]")
         with self._database.transaction() as session:
             row = session.exec(
-                select(PrivacySpend).where(
-                    PrivacySpend.run_id == run_id,
-                    PrivacySpend.round == round_number,
-                    PrivacySpend.kind == kind,
+                select(PrivacyCharge).where(
+                    PrivacyCharge.run_id == run_id,
+                    PrivacyCharge.slot == slot,
+                    PrivacyCharge.kind == kind,
                 )
             ).first()
             if row is None:
-                row = PrivacySpend(
+                row = PrivacyCharge(
                     run_id=run_id,
                     round=round_number,
+                    slot=slot,
                     kind=kind,
-                    epsilon=epsilon,
-                    delta=delta,
+                    mechanism=charge.mechanism,
+                    amount=charge.amount,
                     at=self._clock.now(),
                 )
                 session.add(row)
-            elif (row.epsilon, row.delta) != (epsilon, delta):
-                raise StateError(f"round {round_number} is in the privacy ledger otherwise")
+            elif (row.round, charge_of(row)) != (round_number, charge):
+                raise StateError(f"slot {slot} is in the privacy ledger otherwise")
             return row
 
-    def entries(self, run_id: str | None = None) -> list[PrivacySpend]:
-        """Return all spends, or those of one run, oldest first."""
-        query = select(PrivacySpend).order_by(col(PrivacySpend.id))
+    def entries(self, run_id: str | None = None) -> list[PrivacyCharge]:
+        """Return all charges, or those of one run, oldest first."""
+        query = select(PrivacyCharge).order_by(col(PrivacyCharge.id))
         if run_id is not None:
-            query = query.where(PrivacySpend.run_id == run_id)
+            query = query.where(PrivacyCharge.run_id == run_id)
         with self._database.reading() as session:
             return list(session.exec(query))
 
-    def total(self, run_id: str | None = None) -> tuple[float, float]:
-        """Return summed (epsilon, delta): basic composition, an upper bound."""
-        rows = self.entries(run_id)
-        return sum(row.epsilon for row in rows), sum(row.delta for row in rows)
+    def has(self, run_id: str, slot: str) -> bool:
+        """Tell whether a slot's vector has been charged."""
+        return any(row.slot == slot for row in self.entries(run_id))
+
+    def charges(self, *, without: str = "") -> list[Charge]:
+        """Return every charge but those of the run ``without``, ready to be composed."""
+        return [charge_of(row) for row in self.entries() if row.run_id != without]
+
+
+def charge_of(row: PrivacyCharge) -> Charge:
+    """Return what a row of the ledger costs.
+
+    Raises:
+        BadInput: the row says what no mechanism costs.
+    """
+    return Charge(cast(Mechanism, row.mechanism), row.amount)
 
 
 class Deployments:

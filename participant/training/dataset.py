@@ -83,7 +83,7 @@ class TrainingSet:
             hash_bits=spec.hash_bits,
             as_of=judged_at(kind, known, as_of),
             history=History(frame, complaints) if kind == "listings" else None,
-            record_only=spec.linear,
+            compact=spec.linear,
         )
         return cls.from_features(
             spec,

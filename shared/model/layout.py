@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from shared.encoding import Reader, Writer, digest
 from shared.errors import VerificationError
-from shared.model.features.space import record_fields, space_fields
+from shared.model.features.space import compact_fields, space_fields
 
 KIND = "hashed-mlp-v1"
 LINEAR = "hashed-linear-v1"
@@ -177,6 +177,6 @@ def init_vector(spec: ModelSpec, seed: int) -> NDArray[np.float32]:
 
 def feature_space_hash(spec: ModelSpec) -> bytes:
     """Return the 32-byte identity of the hashed space: key, version, fields, grid and size."""
-    local = record_fields() if spec.linear else ()
-    parts = [text.encode() for text in (*space_fields(), *local, f"bits={spec.hash_bits}")]
+    compact = compact_fields() if spec.linear else ()
+    parts = [text.encode() for text in (*space_fields(), *compact, f"bits={spec.hash_bits}")]
     return digest("touchstone/feature-space/v1", *parts)

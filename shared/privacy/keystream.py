@@ -32,4 +32,4 @@ class Keystream:
 
     def unit(self, count: int) -> NDArray[np.float64]:
         """Return float64[count], uniform multiples of 2^-53 in [0, 1)."""
-        return (self.words(count) >> np.uint64(11)) * 2.0**-53
+        return (self.words(count) >> np.uint64(11)).astype(np.float64) * 2.0**-53

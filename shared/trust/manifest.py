@@ -21,6 +21,7 @@ from shared.clock import from_unix, to_unix
 from shared.encoding import Reader, Writer
 from shared.errors import MalformedMessage, NotFound, VerificationError
 from shared.limits import MAX_MEMBERS
+from shared.privacy.terms import NOT_PRIVATE, PrivacyTerms
 from shared.secagg.groups import MEAN, MEDIAN, MIN_MEDIAN_GROUPS, ROBUST
 from shared.trust.grouping import UNGROUPED, Drawing
 from shared.trust.roster import RosterEntry
@@ -133,6 +134,7 @@ class RunManifest:
         expires_at: after this no session may start or go on.
         robust: how the groups' sums are combined, ``mean`` or ``median-of-groups``.
         drawing: how members were dealt out to groups; nobody is grouped by default.
+        privacy: the noise that every member adds for its records; none by default.
     """
 
     alliance_id: bytes
@@ -157,6 +159,7 @@ class RunManifest:
     timeouts: Timeouts
     robust: str = MEAN
     drawing: Drawing = UNGROUPED
+    privacy: PrivacyTerms = NOT_PRIVATE
 
     def __post_init__(self) -> None:
         """Refuse a manifest that could be read in two ways or makes no sense."""
@@ -172,10 +175,18 @@ class RunManifest:
         if self.expires_at <= self.created_at:
             raise MalformedMessage("the manifest expires before it begins")
         self.drawing.check(len(indices))
+        self.privacy.check(private=self.private)
+        if self.private and self.training.weighting != "uniform":
+            raise MalformedMessage("a member's weight would tell the size of its private records")
         if self.robust not in ROBUST:
             raise MalformedMessage(f"a sum of groups by {self.robust!r} is not known")
         if self.robust == MEDIAN and self.drawing.count < MIN_MEDIAN_GROUPS:
             raise MalformedMessage(f"a median needs at least {MIN_MEDIAN_GROUPS} groups")
+
+    @property
+    def private(self) -> bool:
+        """Whether members add noise of their own for every record."""
+        return self.epsilon_floor_milli > 0
 
     @property
     def grouped(self) -> bool:
@@ -227,7 +238,7 @@ class RunManifest:
         writer.u64(to_unix(self.created_at)).u64(to_unix(self.expires_at))
         _write_terms(writer, self)
         self.drawing.write(writer.text(self.robust))
-        return writer.done()
+        return self.privacy.write(writer).done()
 
     @classmethod
     def decode(cls, data: bytes) -> RunManifest:
@@ -259,6 +270,7 @@ class RunManifest:
             timeouts=Timeouts(*(reader.u32() for _ in range(4))),
             robust=reader.text(),
             drawing=Drawing.read(reader),
+            privacy=PrivacyTerms.read(reader),
         )
         reader.end()
         return manifest

@@ -53,7 +53,7 @@ def round_config(manifest: RunManifest, number: int) -> bytes:
     training = manifest.training
     writer = Writer(CONFIG_DOMAIN).u32(number).u8(int(manifest.evaluates_in(number)))
     writer.u32(training.local_epochs).u32(training.learning_rate_milli)
-    return writer.u32(training.batch_size).done()
+    return manifest.privacy.write(writer.u32(training.batch_size)).done()
 
 
 def round_layout(manifest: RunManifest, number: int) -> Layout:
@@ -64,4 +64,7 @@ def round_layout(manifest: RunManifest, number: int) -> Layout:
 
 def noise_terms(manifest: RunManifest) -> NoiseTerms:
     """Return the evaluation's privacy as the manifest states it."""
-    return NoiseTerms(manifest.evaluation.epsilon_milli / 1000, manifest.evaluation.min_rows)
+    # Whether a hold-out is large enough is itself a look at the records: in a private run nothing
+    # but the noise may depend on them, so every hold-out is told.
+    least = 0 if manifest.private else manifest.evaluation.min_rows
+    return NoiseTerms(manifest.evaluation.epsilon_milli / 1000, least)

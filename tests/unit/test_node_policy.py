@@ -75,7 +75,7 @@ CASES = [
     ("unsound_threshold", {"secure_sum": sums(threshold=5, n_min=5, max_colluders=5)}),
     ("feature_space", {"feature_space": b"x" * 32}),
     ("schema_version", {"schema_version": 99}),
-    ("privacy_mode", {"epsilon_floor_milli": 8000}),
+    ("privacy_floor", {"policy": GENEROUS.model_copy(update={"require_record_dp": True})}),
     ("too_few_rows", {"facts": replace(FACTS, rows=3)}),
     ("data_contract", {"facts": replace(FACTS, contract_holds=False)}),
     ("too_few_of_a_class", {"facts": replace(FACTS, smallest_class=0)}),

@@ -22,6 +22,7 @@ class Piece:
         weights: float32[m].
         starts: int32[m], first code point in the text's :class:`Codes`; empty if not text.
         lengths: int32[m], code points of each token; empty if not text.
+        word: whether the tokens are values of a category, or say that a value is missing.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Piece:
     weights: NDArray[np.float32]
     starts: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, dtype=np.int32))
     lengths: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, dtype=np.int32))
+    word: bool = False
 
 
 @dataclass(frozen=True, slots=True)

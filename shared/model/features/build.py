@@ -15,6 +15,7 @@ from shared.domain.vocabulary import MAX_IMAGES
 from shared.errors import BadInput
 from shared.model.features.batch import FeatureBatch, Piece, assemble, concatenate
 from shared.model.features.brand import match_brand
+from shared.model.features.compact import compact_pieces
 from shared.model.features.fold import Codes, fold_column, raw_column
 from shared.model.features.history import History
 from shared.model.features.signals import signal_pieces
@@ -49,7 +50,7 @@ def build_features(
     hash_bits: int,
     as_of: datetime | pl.Series,
     history: History | None = None,
-    record_only: bool = False,
+    compact: bool = False,
     trace: bool = False,
 ) -> FeatureBatch:
     """Return the tokens of canonical records.
@@ -61,7 +62,8 @@ def build_features(
         as_of: the moment, or one moment a row, at which each record is judged; ages are counted
             to it and complaints after it do not exist.
         history: past listings and complaints; without it nobody has complained.
-        record_only: leave out what other records have a part in (``BEYOND_THE_RECORD``).
+        compact: weigh features as the compact model has them, see
+            :mod:`shared.model.features.compact`.
         trace: keep where each token came from, for explanations; at most one chunk of rows.
 
     Raises:
@@ -69,11 +71,10 @@ def build_features(
     """
     moments = _moments(frame, as_of)
     history = history or History.empty()
-    history = history.of_single_records() if record_only else history
     if trace:
-        return _chunk(frame, kind, hash_bits, moments, history, keep_texts=True)
+        return _chunk(frame, kind, hash_bits, moments, history, compact=compact, keep_texts=True)
     parts = [
-        _chunk(rows, kind, hash_bits, times, history, keep_texts=False)
+        _chunk(rows, kind, hash_bits, times, history, compact=compact, keep_texts=False)
         for rows, times in _chunks(frame, moments)
     ]
     return concatenate(parts)
@@ -110,6 +111,7 @@ def _chunk(
     moments: pl.Series,
     history: History,
     *,
+    compact: bool,
     keep_texts: bool,
 ) -> FeatureBatch:
     texts: dict[str, Codes] = {}
@@ -120,6 +122,8 @@ def _chunk(
         raise BadInput(
             "the records lack a column of the canonical schema", detail=str(error)
         ) from error
+    if compact:
+        pieces = compact_pieces(pieces, frame.height)
     return assemble(pieces, frame.height, texts if keep_texts else None)
 
 

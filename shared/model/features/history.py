@@ -6,7 +6,6 @@ are made, and an appeal is the seller's own.
 
 from __future__ import annotations
 
-from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +13,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from shared.domain.schemas import empty_frame
-from shared.model.features.space import BEYOND_THE_RECORD
 
 F64 = NDArray[np.float64]
 
@@ -78,13 +76,6 @@ class History:
         self._seller = _Events.build(joined["seller_id"], joined["created_at"])
         self._seller_fake = _Events.build(fakes["seller_id"], fakes["created_at"])
         self._offers = _Events.build(listings["seller_id"], listings["created_at"])
-        self._left_out: tuple[str, ...] = ()
-
-    def of_single_records(self) -> History:
-        """Return this history without what one listing owes to others of its seller."""
-        single = copy(self)
-        single._left_out = BEYOND_THE_RECORD
-        return single
 
     @classmethod
     def empty(cls) -> History:
@@ -101,18 +92,16 @@ class History:
         Returns:
             float64[rows] each: ``listing_complaints``, ``listing_fake_claims``,
             ``seller_complaints`` and ``seller_fake_rate`` (fake claims per listing the seller
-            had offered by then; NaN if the seller is unknown). The last two are missing from a
-            history :meth:`of_single_records`.
+            had offered by then; NaN if the seller is unknown).
         """
         seconds = _seconds(as_of)
         listings, sellers = frame["listing_id"].to_list(), frame["seller_id"].to_list()
         offers = self._offers.count(sellers, seconds)
         fakes = self._seller_fake.count(sellers, seconds)
         rate = np.where(offers > 0, fakes / np.maximum(offers, 1), np.nan)
-        found = {
+        return {
             "listing_complaints": self._listing.count(listings, seconds),
             "listing_fake_claims": self._listing_fake.count(listings, seconds),
             "seller_complaints": self._seller.count(sellers, seconds),
             "seller_fake_rate": rate,
         }
-        return {name: values for name, values in found.items() if name not in self._left_out}

@@ -67,7 +67,7 @@ def number_pieces(
 def constant_piece(name: str, token: str, rows: NDArray[np.int32], bits: int) -> Piece:
     """Return the same token, weight 1, for each of ``rows``."""
     ids = np.full(rows.size, token_hash(token) >> (32 - bits), dtype=np.int32)
-    return Piece(name, rows, ids, np.ones(rows.size, dtype=np.float32))
+    return Piece(name, rows, ids, np.ones(rows.size, dtype=np.float32), word=True)
 
 
 def category_token(name: str, value: str) -> str:
@@ -84,4 +84,5 @@ def category_piece(
         if value is not None:
             hashes[value] = token_hash(category_token(name, value))
     ids = np.fromiter((hashes[value] for value in values), dtype=np.uint32, count=len(values))
-    return Piece(name, rows, to_rows(ids, bits), np.ones(rows.size, dtype=np.float32))
+    ones = np.ones(rows.size, dtype=np.float32)
+    return Piece(name, rows, to_rows(ids, bits), ones, word=True)

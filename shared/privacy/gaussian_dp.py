@@ -1,0 +1,46 @@
+"""The exact privacy curve of Gaussian mechanisms, in closed form and with the standard library.
+
+A vector of L2 sensitivity 1 with noise of deviation s costs ``mu = 1 / s``; mechanisms one after
+another cost ``sqrt(sum of mu^2)``, exactly (Dong, Roth, Su, "Gaussian Differential Privacy",
+JRSS-B 2022, corollary 3.3). The curve is theorem 8 of Balle and Wang, "Improving the Gaussian
+Mechanism for Differential Privacy" (ICML 2018). The coordinator plans a run with it, without a
+member's tools; members account by privacy loss distributions, and a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import math
+
+_LARGEST_MU = 1e3
+_HALVINGS = 200
+
+
+def gaussian_delta(epsilon: float, mu: float) -> float:
+    """Return the delta of a Gaussian mechanism of total cost ``mu`` > 0 at ``epsilon`` >= 0."""
+    low, high = epsilon / mu - mu / 2, epsilon / mu + mu / 2
+    # erfc underflows long before exp(epsilon) overflows: the product of the two is tiny then.
+    tail = _normal_tail(high)
+    scaled = math.exp(epsilon + math.log(tail)) if tail > 0 else 0.0
+    return max(_normal_tail(low) - scaled, 0.0)
+
+
+def gaussian_mu(epsilon: float, delta: float) -> float:
+    """Return the largest total cost mu that is still (epsilon, delta)-private, rounded down.
+
+    Raises:
+        ValueError: epsilon is not positive, or delta not between 0 and 1.
+    """
+    if not (0 < epsilon < math.inf and 0 < delta < 1):
+        raise ValueError("epsilon must be positive and delta between 0 and 1")
+    low, high = 0.0, _LARGEST_MU
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        if middle > 0 and gaussian_delta(epsilon, middle) <= delta:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _normal_tail(x: float) -> float:
+    return 0.5 * math.erfc(x / math.sqrt(2))
