@@ -12,6 +12,8 @@ from pathlib import Path
 
 from participant.contract import contract_of, table_of
 from participant.deployment.active import active_model
+from participant.node.policy import load_policy
+from participant.privacy.accounting import epsilon_of
 from participant.store import Store
 from participant.store.database import SCHEMA_HEAD
 from shared.clock import Clock
@@ -21,6 +23,9 @@ from shared.doctor.sqlite_file import check_integrity, check_schema
 DATABASE = Path("store") / "touchstone.db"
 INDEX = Path("store") / "index.db"
 
+LOW = 0.9
+"""Share of a budget from which somebody should know: a few runs before the node refuses."""
+
 
 def check_records(state_dir: Path, clock: Clock) -> Iterator[Check]:
     """Yield what there is to say about the database, and what rests on it.
@@ -29,7 +34,8 @@ def check_records(state_dir: Path, clock: Clock) -> Iterator[Check]:
     """
     found = attempt("database", lambda: check_database(state_dir))
     yield from found
-    for name, check in (("audit", check_audit), ("data", check_contract)):
+    on_top = {"audit": check_audit, "data": check_contract, "budget": check_budget}
+    for name, check in on_top.items():
         if all(one.status is Status.OK for one in found):
             yield from attempt(name, partial(check, state_dir, clock))
         else:
@@ -76,6 +82,27 @@ def check_contract(state_dir: Path, clock: Clock) -> Check:
         hint = "touchstone-participant data check shows them"
         return warn("data", "data_remarks", text, hint)
     return ok("data", "the records may train")
+
+
+def check_budget(state_dir: Path, clock: Clock) -> Check:
+    """Check what is left of both privacy budgets; the figures are this member's own."""
+    policy = load_policy(state_dir / "policy.toml")
+    with _opened(state_dir, clock) as store:
+        spent = epsilon_of(store.ledger.charges(), policy.privacy_delta)
+        rows = store.ledger.entries()
+    evaluations = sum(row.amount for row in rows if row.kind == "evaluation")
+    budgets = (
+        ("privacy_budget", policy.privacy_budget, spent),
+        ("evaluation_epsilon_budget", policy.evaluation_epsilon_budget, evaluations),
+    )
+    told = ", ".join(f"{used:.2f} of {budget:g} spent ({name})" for name, budget, used in budgets)
+    hint = "touchstone-participant privacy ledger shows what was spent on what"
+    shares = [used / budget for _, budget, used in budgets if budget]  # 0: never to be spent
+    if any(share >= 1 for share in shares):
+        return fail("budget", "budget_spent", told, hint)
+    if any(share >= LOW for share in shares):
+        return warn("budget", "budget_low", told, hint)
+    return ok("budget", told)
 
 
 def check_model(state_dir: Path) -> Check:

@@ -21,6 +21,7 @@ from participant.node.daemon import LOCK_FILE
 from participant.node.keystore import KeyStore
 from participant.node.peers import Peers, fingerprint
 from participant.node.vault import Vault
+from participant.privacy.accounting import Charge, gaussian
 from participant.store import Store
 from shared.clock import FixedClock, SystemClock
 from shared.doctor import installation, places
@@ -33,6 +34,7 @@ from tests.support.alliance import Alliance, found_alliance
 from tests.support.contract import sound, store_of
 
 NOW = SystemClock().now()
+SPENT = (Status.FAIL, "budget_spent")
 
 
 @pytest.fixture(scope="module")
@@ -264,7 +266,7 @@ class TestRecords:
     def test_nothing_imported_yet(self, node: Path) -> None:
         found = by_name(list(records.check_records(node, SystemClock())))
         assert result(found["database"]) == (Status.WARN, "no_records")
-        assert {found[name].status for name in ("audit", "data")} == {Status.SKIPPED}
+        assert {found[name].status for name in ("audit", "data", "budget")} == {Status.SKIPPED}
 
     def test_a_sound_store(self, stored: Path) -> None:
         clock = FixedClock(NOW)
@@ -321,6 +323,33 @@ class TestRecords:
         found = by_name(list(records.check_records(stored, SystemClock())))
         assert result(found["audit"]) == (Status.FAIL, "verification")
         assert found["data"].status is not Status.SKIPPED
+
+    @pytest.mark.parametrize(
+        ("amount", "found"),
+        [(1.0, (Status.OK, "ok")), (9.5, (Status.WARN, "budget_low")), (10.0, SPENT)],
+    )
+    def test_what_is_left_of_the_budget(
+        self, stored: Path, amount: float, found: tuple[Status, str]
+    ) -> None:
+        (stored / "policy.toml").write_text(
+            "evaluation_epsilon_budget = 10.0\nprivacy_budget = 100.0\n"
+        )
+        store = Store.open(stored)
+        store.ledger.charge("aa", 1, "s1", "evaluation", Charge("laplace", amount))
+        store.close()
+        check = records.check_budget(stored, FixedClock(NOW))
+        assert result(check) == found
+        assert f"{amount:.2f} of 10 spent (evaluation_epsilon_budget)" in check.text
+
+    def test_a_training_budget_that_is_spent(self, stored: Path) -> None:
+        (stored / "policy.toml").write_text("privacy_budget = 0.0\n")
+        assert result(records.check_budget(stored, FixedClock(NOW))) == (Status.OK, "ok")
+        (stored / "policy.toml").write_text("privacy_budget = 1.0\n")
+        assert result(records.check_budget(stored, FixedClock(NOW))) == (Status.OK, "ok")
+        store = Store.open(stored)
+        store.ledger.charge("aa", 1, "s1", "training", gaussian([0.5]))
+        store.close()
+        assert result(records.check_budget(stored, FixedClock(NOW))) == SPENT
 
     def test_a_model_that_no_longer_loads(self, node: Path) -> None:
         assert result(records.check_model(node)) == (Status.WARN, "no_model")
