@@ -37,6 +37,7 @@ from shared.errors import NetworkError, TouchstoneError
 from shared.fleet.wire import Timing, channel_options
 from shared.locks import process_lock
 from shared.logs import log_to
+from shared.memory import return_large_blocks
 from shared.signals import on_stop_signal
 from shared.trust.names import authority_of
 
@@ -84,6 +85,7 @@ async def serve(
         NotFound: no alliance was founded here.
         NetworkError: a port is in use or cannot be bound.
     """
+    return_large_blocks()
     load_ca(state_dir)  # leaves no lock or log in a folder that is not a coordinator's
     with process_lock(state_dir / LOCK_FILE, "a coordinator"):
         log_to(state_dir / LOG_FILE)

@@ -67,12 +67,14 @@ class AllianceGrid(Grid):  # type: ignore[misc] # Flower ships no usable types
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         """Send instructions; return their ids in order.
 
-        The records are copied (array data is shared), so the caller may go on changing them.
+        They are encoded before this returns, so the caller may go on changing the records.
+        Messages that share one ``RecordDict`` are kept once: a model for a thousand members costs
+        one model.
         """
         return self.hub.post(messages)
 
     def pull_messages(self, message_ids: Iterable[str], timeout: float = 0.0) -> list[Message]:
-        """Return the replies that have arrived, each exactly once.
+        """Return replies that have arrived, each exactly once, of large ones one at a time.
 
         Pulling a large reply lets the next member upload.
 

@@ -16,6 +16,7 @@ from flwr.app import Message
 
 from coordinator.fleet.grants import GrantBook
 from coordinator.fleet.mailbox import Entry, Fit, Mailbox
+from coordinator.fleet.outgoing import Outgoing, bodies
 from shared.clock import Clock, SystemClock
 from shared.limits import MAX_UPLOADS
 
@@ -72,23 +73,29 @@ class Hub:
             return frozenset(self._links)
 
     def post(self, messages: Iterable[Message]) -> list[str]:
-        """Take instructions in; return their ids in order."""
+        """Take instructions in, encoded; return their ids in order."""
+        batch = list(messages)
+        pairs = list(zip(batch, bodies(batch), strict=True))
         with self._changed:
-            posted = [(self._mailbox.post(m), int(m.metadata.dst_node_id)) for m in messages]
+            posted = [(self._mailbox.post(m, b), int(m.metadata.dst_node_id)) for m, b in pairs]
             for index in {index for _, index in posted} & self._links.keys():
                 self._links[index].wake()
         return [key for key, _ in posted]
 
     def take(self, keys: Sequence[str], timeout: float = 0.0) -> list[Message]:
-        """Return each reply that is there, once; wait up to ``timeout`` seconds for the first.
+        """Return replies that are there, each once; wait up to ``timeout`` seconds for the first.
 
-        Taking a reply releases the grant of its upload.
+        Of large replies one at a time: its grant is released once it is decoded, so that the
+        caller holds one beside those that the grants allow.
         """
         with self._changed:
             self._wait(keys, timeout)
-            entries = self._mailbox.take(keys)
-            self._release(entry.message.metadata.message_id for entry in entries)
-        return [self._open(entry) for entry in entries]
+            entries = self._mailbox.take(keys, self._grants.held)
+        try:
+            return [self._open(entry) for entry in entries]
+        finally:
+            with self._changed:
+                self._release(entry.key for entry in entries)
 
     def _wait(self, keys: Sequence[str], timeout: float) -> None:
         self._expire()
@@ -152,11 +159,11 @@ class Hub:
             self._expire()
             return self._mailbox.open_for(index)
 
-    def instruction(self, key: str, index: int) -> Message | None:
+    def instruction(self, key: str, index: int) -> Outgoing | None:
         """Return the member's instruction if it is still unanswered."""
         with self._changed:
             entry = self._mailbox.open_entry(key, index)
-            return entry.message if entry else None
+            return entry.wire if entry else None
 
     def delivered(self, key: str, index: int) -> None:
         """Note that the member has the instruction."""
@@ -193,8 +200,8 @@ class Hub:
         with self._changed:
             return key in self._grants.held
 
-    def answer(self, key: str, index: int, data: bytes) -> None:
-        """Take in a complete reply whose digest holds."""
+    def answer(self, key: str, index: int, data: bytes | bytearray) -> None:
+        """Take in a complete reply whose digest holds; the bytes are the hub's from now on."""
         with self._changed:
             self._mailbox.answer(key, index, data)
             self._changed.notify_all()

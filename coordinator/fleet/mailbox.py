@@ -7,21 +7,22 @@ handed out for it, and then it is forgotten.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from flwr.app import Message
-
+from coordinator.fleet.outgoing import Body, Outgoing
 from shared.clock import Clock
 from shared.errors import MalformedMessage
 from shared.fleet.messages import (
     ERROR_NO_REPLY,
     ERROR_UNDELIVERED,
+    Message,
+    Metadata,
     adopt_reply,
     decode,
     error_reply,
-    with_id,
+    stamped,
 )
 
 UNFETCHED_S = 3600.0
@@ -42,16 +43,22 @@ class Fit(Enum):
 class Entry:
     """One instruction and, once there is one, the raw bytes or the error that answers it."""
 
-    message: Message
+    metadata: Metadata
+    wire: Outgoing
     expires: float
     delivered: bool = False
-    answer: bytes | Message | None = None
+    answer: bytes | bytearray | Message | None = None
     intruders: set[int] = field(default_factory=set)
 
     @property
     def index(self) -> int:
         """The member it is addressed to."""
-        return int(self.message.metadata.dst_node_id)
+        return int(self.metadata.dst_node_id)
+
+    @property
+    def key(self) -> str:
+        """Id of the instruction."""
+        return str(self.metadata.message_id)
 
     @property
     def is_error(self) -> bool:
@@ -59,13 +66,18 @@ class Entry:
         return isinstance(self.answer, Message)
 
     def reply(self) -> tuple[Message, bool]:
-        """Return the reply to hand out, and whether what the member sent was usable."""
+        """Return the reply to hand out, once, and whether what the member sent was usable."""
         if isinstance(self.answer, Message):
             return self.answer, True
         try:
-            return adopt_reply(self.message, decode(self.answer or b"")), True
+            return adopt_reply(self, decode(self._give_up_bytes())), True
         except MalformedMessage as error:
-            return error_reply(self.message, ERROR_NO_REPLY, error.message), False
+            return error_reply(self, ERROR_NO_REPLY, error.message), False
+
+    def _give_up_bytes(self) -> bytes | bytearray:
+        """Return the answer's bytes and let go of them: who decodes them may free them early."""
+        data, self.answer = self.answer, b""
+        return b"" if data is None or isinstance(data, Message) else data
 
 
 class Mailbox:
@@ -75,11 +87,17 @@ class Mailbox:
         self._clock = clock
         self._entries: dict[str, Entry] = {}
 
-    def post(self, message: Message) -> str:
-        """Take an instruction in and return its new id; its ``ttl`` starts now."""
+    def post(self, message: Message, body: Body | None = None) -> str:
+        """Take an instruction in and return its new id; its ``ttl`` starts now.
+
+        Args:
+            message: the instruction; only its metadata is kept.
+            body: its records in wire form; encoded here if left out.
+        """
         key = uuid.uuid4().hex
-        expires = self._clock.monotonic() + message.metadata.ttl
-        self._entries[key] = Entry(with_id(message, key), expires)
+        metadata = stamped(message, key)
+        expires = self._clock.monotonic() + metadata.ttl
+        self._entries[key] = Entry(metadata, Outgoing(metadata, body or Body(message)), expires)
         return key
 
     def open_for(self, index: int) -> list[str]:
@@ -115,7 +133,7 @@ class Mailbox:
         if entry := self.open_entry(key, index):
             entry.delivered = True
 
-    def answer(self, key: str, index: int, data: bytes) -> None:
+    def answer(self, key: str, index: int, data: bytes | bytearray) -> None:
         """Keep the bytes of a complete, digest-checked reply; a second one is ignored."""
         if entry := self.open_entry(key, index):
             entry.answer = data
@@ -123,7 +141,7 @@ class Mailbox:
     def refuse(self, key: str, index: int, reason: str) -> None:
         """Answer for a member that could not accept the instruction."""
         if entry := self.open_entry(key, index):
-            entry.answer = error_reply(entry.message, ERROR_UNDELIVERED, reason)
+            entry.answer = error_reply(entry, ERROR_UNDELIVERED, reason)
 
     def expire(self) -> list[tuple[str, int]]:
         """End what is overdue; return (id, member) of each instruction that ended now.
@@ -139,11 +157,17 @@ class Mailbox:
             del self._entries[key]
         return [(key, entry.index) for key, entry in ended]
 
-    def take(self, keys: Iterable[str]) -> list[Entry]:
-        """Remove and return those of ``keys`` that have an answer; unknown keys are skipped."""
+    def take(self, keys: Iterable[str], large: Collection[str] = frozenset()) -> list[Entry]:
+        """Remove and return those of ``keys`` that have an answer; unknown keys are skipped.
+
+        Args:
+            keys: ids of instructions.
+            large: ids of which no more than one is taken at a time.
+        """
         found = {k: self._entries[k] for k in keys if k in self._entries}
         ready = [key for key, entry in found.items() if entry.answer is not None]
-        return [self._entries.pop(key) for key in ready]
+        held_back = [key for key in ready if key in large][1:]
+        return [self._entries.pop(key) for key in ready if key not in held_back]
 
     def is_answered(self, key: str) -> bool:
         """Return whether a reply to ``key`` is ready to be taken."""
@@ -162,7 +186,7 @@ class Mailbox:
 
 def _expiry(entry: Entry) -> Message:
     if entry.answer is not None:
-        return error_reply(entry.message, ERROR_NO_REPLY, "the reply was not fetched in time")
+        return error_reply(entry, ERROR_NO_REPLY, "the reply was not fetched in time")
     if entry.delivered:
-        return error_reply(entry.message, ERROR_NO_REPLY, "no reply within the time to live")
-    return error_reply(entry.message, ERROR_UNDELIVERED, "not delivered within the time to live")
+        return error_reply(entry, ERROR_NO_REPLY, "no reply within the time to live")
+    return error_reply(entry, ERROR_UNDELIVERED, "not delivered within the time to live")

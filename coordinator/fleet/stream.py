@@ -17,9 +17,7 @@ from alliance.v1 import fleet_pb2 as pb
 from coordinator.fleet.hub import Hub
 from coordinator.fleet.uploads import Uploads
 from shared.errors import MalformedMessage
-from shared.fleet.chunks import opening, pieces
 from shared.fleet.errors import MessageTooLarge
-from shared.fleet.messages import Message, encode
 from shared.fleet.wire import Stream, Timing, next_frame
 from shared.limits import MAX_QUEUED_FRAMES, MAX_SEND_ATTEMPTS, MIN_TRANSFER_BYTES_S
 
@@ -36,7 +34,7 @@ class MemberStream:
         context: the gRPC call, after Hello and Welcome.
         holding: ids of instructions that the member said it has.
         timing: time limits.
-        downloads: bounds the large messages that are encoded at once in this process.
+        downloads: bounds the messages that are being sent at once by this process.
         check: raises when the member is no longer admitted; awaited every ``timing.admit_s``.
     """
 
@@ -182,14 +180,14 @@ class MemberStream:
             return
         async with self._downloads:
             try:
-                start, data = await asyncio.to_thread(_announce, key, message)
+                start = message.start()
             except MessageTooLarge as error:
                 self._hub.refuse(key, self._index, error.message)
                 return
-            slowest = self._timing.stall_s + len(data) / MIN_TRANSFER_BYTES_S
+            slowest = self._timing.stall_s + message.size / MIN_TRANSFER_BYTES_S
             async with asyncio.timeout(slowest):
                 await self._put(Frame(start=start))
-                for piece in pieces(data):
+                for piece in message.pieces():
                     await self._put(Frame(chunk=piece))
                     await self._flush()
 
@@ -206,8 +204,3 @@ class MemberStream:
                 self._pinged = now
                 self._queue(Frame(ping=pb.Ping(nonce=int(now))))
             await self._check()
-
-
-def _announce(key: str, message: Message) -> tuple[pb.MessageStart, bytes]:
-    data = encode(message)
-    return opening(data, message_id=key, kind=message.metadata.message_type), data

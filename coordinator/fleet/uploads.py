@@ -112,7 +112,7 @@ class Uploads:
         except TouchstoneError as error:
             self._damage(key, error)
 
-    def _finish(self, key: str, data: bytes) -> None:
+    def _finish(self, key: str, data: bytearray) -> None:
         self._assembly = None
         self._owed.pop(key, None)
         self._hub.answer(key, self._index, data)

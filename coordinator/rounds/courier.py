@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from coordinator.fleet.grid import AllianceGrid
@@ -67,12 +67,7 @@ class Courier:
 
     def tell(self, action: str, instructions: Mapping[int, Instruction], *, ttl: float) -> None:
         """Send without waiting for replies; who is away is told on return, until ``ttl`` ends."""
-        self._grid.push_messages(
-            [
-                self._message(item, action, node_id, "", ttl)
-                for node_id, item in instructions.items()
-            ]
-        )
+        self._push(action, instructions, "", ttl)
 
     def ask(
         self,
@@ -94,24 +89,32 @@ class Courier:
             group: Flower's group id, the round.
             enough: asked after each reply; true ends the exchange.
         """
-        messages = [
-            self._message(item, action, node_id, group, timeout)
-            for node_id, item in instructions.items()
-        ]
-        ids = list(self._grid.push_messages(messages))
+        ids = self._push(action, instructions, group, timeout)
         nodes = dict(zip(ids, instructions, strict=True))
         try:
             yield from self._collect(nodes, timeout, away_s, enough)
         finally:
             self._withdraw(nodes)
 
+    def _push(
+        self, action: str, instructions: Mapping[int, Instruction], group: str, ttl: float
+    ) -> list[str]:
+        """Send; members that get the very same instruction share its records, so one model."""
+        different = {id(item): item for item in instructions.values()}
+        contents = {key: item.content() for key, item in different.items()}
+        messages = [
+            self._message(contents[id(item)], action, node_id, group, ttl)
+            for node_id, item in instructions.items()
+        ]
+        return list(self._grid.push_messages(messages))
+
     def _message(
-        self, item: Instruction, action: str, node_id: int, group: str, ttl: float
+        self, content: RecordDict, action: str, node_id: int, group: str, ttl: float
     ) -> Message:
         if isinstance(self._grid, AllianceGrid):
-            return self._grid.create_message(item.content(), action, node_id, group, ttl)
+            return self._grid.create_message(content, action, node_id, group, ttl)
         # In Flower's own processes the constructor knows the run; a grid's method is deprecated.
-        return Message(item.content(), node_id, action, ttl=ttl, group_id=group)
+        return Message(content, node_id, action, ttl=ttl, group_id=group)
 
     def _collect(
         self,
@@ -124,13 +127,14 @@ class Courier:
         last_seen = dict.fromkeys(nodes.values(), time.monotonic())
         while nodes and time.monotonic() < deadline:
             self._stop()
-            for message in self._pull(nodes, deadline):
-                node_id = nodes.pop(message.metadata.reply_to_message_id, None)
-                if node_id is None:
-                    continue
-                yield Reply(node_id, read_answer(message))
-                if enough():
-                    return
+            replies = self._pull(nodes, deadline)
+            while replies:  # none is held here while the next one is decoded
+                if (node_id := nodes.pop(_answers(replies[0]), None)) is not None:
+                    yield Reply(node_id, read_answer(replies.pop(0)))
+                    if enough():
+                        return
+                else:
+                    replies.pop(0)
             if (
                 away_s is not None
                 and self.sees_absence
@@ -158,6 +162,10 @@ class Courier:
     def _withdraw(self, nodes: Mapping[str, int]) -> None:
         if nodes and isinstance(self._grid, AllianceGrid):
             self._grid.withdraw_messages(nodes)
+
+
+def _answers(message: Message) -> str:
+    return str(message.metadata.reply_to_message_id)
 
 
 def read_answer(message: Message) -> Answer:

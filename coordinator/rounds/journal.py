@@ -142,13 +142,13 @@ class Journal:
         Raises:
             VerificationError: the file is not of that size.
         """
-        data = (self.folder / f"model-{trained:05}.f32").read_bytes()
-        if len(data) != 4 * n_params:
+        data = np.fromfile(self.folder / f"model-{trained:05}.f32", dtype=np.uint8)
+        if data.size != 4 * n_params:
             raise VerificationError("the checkpointed model is damaged")
-        return np.frombuffer(data, dtype="<f4").astype(np.float32)
+        return data.view("<f4").astype(np.float32, copy=False)
 
     def _write_model(self, trained: int, model: NDArray[np.float32]) -> None:
-        data = np.ascontiguousarray(model, dtype="<f4").tobytes()
+        data = np.ascontiguousarray(model, dtype="<f4").data.cast("B")
         write_atomic(self.folder / f"model-{trained:05}.f32", data, mode=0o600)
 
     def save_session(self, setup: bytes) -> None:
@@ -192,7 +192,7 @@ class Journal:
         folder = self.folder / "masked" / f"{number:05}"
         for path in (folder.parent, folder):
             path.mkdir(mode=0o700, exist_ok=True)
-        data = np.ascontiguousarray(vector, dtype="<u8").tobytes()
+        data = np.ascontiguousarray(vector, dtype="<u8").data.cast("B")
         write_atomic(folder / f"{index:05}.u64", data, mode=0o600)
         write_atomic(folder / f"{index:05}.header", header, mode=0o600)
 

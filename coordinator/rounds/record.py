@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.rounds.book import Attempt
 from shared.secagg import RoundFacts, RoundSum
 from shared.trust.round_record import NO_SUM, Outcome, RoundRecord
-
-
-def model_sha256(model: NDArray[np.float32]) -> bytes:
-    """Return SHA-256 of a model's float32 bytes."""
-    return hashlib.sha256(model.tobytes()).digest()
+from shared.trust.transcript import model_sha256
 
 
 def summed_record(

@@ -6,7 +6,6 @@ is sent that a restarted coordinator would not know it had sent.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterable
 
@@ -19,11 +18,12 @@ from coordinator.rounds.errors import RoundBurnt, TooFewNow
 from coordinator.rounds.journal import Journal
 from coordinator.rounds.setup import Session
 from shared.errors import TouchstoneError
-from shared.fleet.exchange import MASKED, OK, RELEASE, UNMASK, Instruction
+from shared.fleet.exchange import MASKED, OK, RELEASE, UNMASK, Answer, Instruction
 from shared.secagg import RoundFacts, RoundSum
 from shared.secagg.errors import InconsistentDealer, SumRejected, TooFew
 from shared.trust.manifest import RunManifest
 from shared.trust.session import round_config, round_layout
+from shared.trust.transcript import model_sha256
 
 UNMASK_PATIENCE = 10
 """Times ``unmask_s`` that released members are asked again before the round is burnt."""
@@ -85,7 +85,7 @@ class RoundExchange:
         request = core.open_round(
             number,
             chosen,
-            hashlib.sha256(model.tobytes()).digest(),
+            model_sha256(model),
             round_config(self._manifest, number),
             round_layout(self._manifest, number).words,
         )
@@ -122,19 +122,24 @@ class RoundExchange:
             away_s=times.upload_stall_s,
             group=str(attempt.round),
         ):
-            vector = reply.answer.vector
-            if reply.answer.status != OK or vector is None:
-                self._lost(index, "masked", reply.answer.code)
-                continue
-            try:
-                self._session.core.on_masked(index, reply.answer.payload, vector)
-                received += vector.nbytes + len(reply.answer.payload)
-            except TouchstoneError as error:
-                self._lost(index, "masked", error.code)
-                continue
-            if self._keep_masked:
-                self._journal.keep_masked(attempt.round, index, reply.answer.payload, vector)
+            received += self._take_masked(attempt, index, reply.answer)
+            del reply  # its vector is in the sum: not to be held while the next one is decoded
         return received
+
+    def _take_masked(self, attempt: Attempt, index: int, answer: Answer) -> int:
+        """Add one masked vector to the sum; return its bytes, 0 for one that is not usable."""
+        header, vector = answer.payload, answer.vector
+        if answer.status != OK or vector is None:
+            self._lost(index, "masked", answer.code)
+            return 0
+        try:
+            self._session.core.on_masked(index, header, vector)
+        except TouchstoneError as error:
+            self._lost(index, "masked", error.code)
+            return 0
+        if self._keep_masked:
+            self._journal.keep_masked(attempt.round, index, header, vector)
+        return vector.nbytes + len(header)
 
     def unmask(self, survivors: Iterable[int]) -> RoundSum:
         """Ask for shares until the sum can be opened; also how a restarted round goes on.
@@ -225,8 +230,8 @@ class RoundExchange:
             group=group,
             enough=enough,
         )
-        for reply in replies:
-            yield index_of[reply.node_id], reply
+        # Not a generator: its frame would hold each reply's vector until the next one is there.
+        return map(lambda reply: (index_of[reply.node_id], reply), replies)  # noqa: C417
 
     def _lost(self, index: int, step: str, code: str) -> None:
         if code in SESSIONLESS:

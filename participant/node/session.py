@@ -27,7 +27,7 @@ Call = Stream[pb.CoordinatorFrame, pb.NodeFrame]
 class Accepts(Protocol):
     """Where complete instructions go."""
 
-    def __call__(self, key: str, kind: str, data: bytes) -> None:
+    def __call__(self, key: str, kind: str, data: bytearray) -> None:
         """Take a new instruction; returns at once."""
 
 

@@ -42,12 +42,12 @@ class Worker:
         self._handler = handler
         self._wanted = wanted
         self._done = done
-        self._queue: queue.SimpleQueue[tuple[str, bytes] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[str, bytes | bytearray] | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="node-worker", daemon=True)
         self._thread.start()
 
-    def submit(self, key: str, data: bytes) -> None:
+    def submit(self, key: str, data: bytes | bytearray) -> None:
         """Queue an encoded instruction."""
         self._queue.put((key, data))
 
@@ -65,7 +65,7 @@ class Worker:
                 continue
             self._done(key, self._outcome(key, data))
 
-    def _outcome(self, key: str, data: bytes) -> bytes | TouchstoneError:
+    def _outcome(self, key: str, data: bytes | bytearray) -> bytes | TouchstoneError:
         try:
             return respond(self._handler, key, data)
         except TouchstoneError as error:
@@ -75,7 +75,7 @@ class Worker:
             return InternalError("the application ended abruptly")
 
 
-def respond(handler: Handler, key: str, data: bytes) -> bytes:
+def respond(handler: Handler, key: str, data: bytes | bytearray) -> bytes:
     """Return the encoded reply to the encoded instruction ``key``; failures become error replies.
 
     Raises:

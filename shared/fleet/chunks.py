@@ -7,7 +7,7 @@ only when it is whole and its digest holds; anything else raises and leaves noth
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from alliance.v1 import fleet_pb2 as pb
 
@@ -36,9 +36,21 @@ def opening(data: bytes, *, message_id: str = "", reply_to: str = "", kind: str)
 
 def pieces(data: bytes, size: int = CHUNK_BYTES) -> Iterator[pb.Chunk]:
     """Yield ``data`` in chunks of at most ``size`` bytes, in order."""
-    view = memoryview(data)
-    for offset in range(0, len(data), size):
-        yield pb.Chunk(offset=offset, data=bytes(view[offset : offset + size]))
+    return pieces_of([data], size)
+
+
+def pieces_of(parts: Iterable[bytes], size: int = CHUNK_BYTES) -> Iterator[pb.Chunk]:
+    """Yield ``parts``, one after the other, in chunks of at most ``size`` bytes."""
+    offset, waiting = 0, b""
+    for part in parts:
+        view = memoryview(part)
+        while len(waiting) + len(view) > size:
+            room = size - len(waiting)
+            yield pb.Chunk(offset=offset, data=waiting + view[:room])
+            offset, waiting, view = offset + size, b"", view[room:]
+        waiting += view
+    if waiting:
+        yield pb.Chunk(offset=offset, data=waiting)
 
 
 def check_size(total: int, limit: int = MAX_MESSAGE_BYTES) -> None:
@@ -64,14 +76,14 @@ class Assembly:
         if max(len(start.message_id), len(start.reply_to)) > MAX_MESSAGE_ID_CHARS:
             raise MalformedMessage("a message id is too long")
         self.start = start
-        self._parts: list[bytes] = []
+        # Grows in place: joining parts in the end would hold the message twice.
+        self._data = bytearray()
         self._digest = hashlib.sha256()
-        self._received = 0
 
     @property
     def complete(self) -> bool:
         """Whether every announced byte has arrived."""
-        return self._received == self.start.total_bytes
+        return len(self._data) == self.start.total_bytes
 
     def add(self, chunk: pb.Chunk) -> None:
         """Take the next chunk.
@@ -82,16 +94,15 @@ class Assembly:
         size = len(chunk.data)
         if not 0 < size <= CHUNK_BYTES:
             raise MalformedMessage(f"a chunk of {size} bytes is not acceptable")
-        if chunk.offset != self._received:
+        if chunk.offset != len(self._data):
             raise MalformedMessage("a chunk is missing, repeated or out of order")
-        if self._received + size > self.start.total_bytes:
+        if len(self._data) + size > self.start.total_bytes:
             raise MalformedMessage("a message is longer than announced")
         self._digest.update(chunk.data)
-        self._parts.append(chunk.data)
-        self._received += size
+        self._data += chunk.data
 
-    def finish(self) -> bytes:
-        """Return the whole message.
+    def finish(self) -> bytearray:
+        """Return the whole message; it is the caller's from now on.
 
         Raises:
             MalformedMessage: chunks are missing.
@@ -101,4 +112,4 @@ class Assembly:
             raise MalformedMessage("a message ends too early")
         if self._digest.digest() != self.start.sha256:
             raise DigestMismatch("a message was damaged on its way: its digest does not hold")
-        return b"".join(self._parts)
+        return self._data

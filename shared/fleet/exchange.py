@@ -7,6 +7,7 @@ example counts, no metrics, no configuration outside what the secure sum signs.
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +21,9 @@ from numpy.typing import NDArray
 from shared.errors import MalformedMessage
 
 CONSENT = "query.consent"
-ADVERTISE = "query.advertise"
 COMMIT_TO_DRAW = "query.commit_to_draw"
 REVEAL_FOR_DRAW = "query.reveal_for_draw"
+ADVERTISE = "query.advertise"
 SHARE = "query.share"
 CONFIRM = "query.confirm"
 MASKED = "train.masked"
@@ -36,6 +37,9 @@ FAILED = "failed"
 
 _RECORD = "touchstone"
 _ARRAYS = "vectors"
+
+_NPY_HEAD_BYTES = 256
+"""Of an array in NumPy's file format; a row of numbers has 128 bytes before its first value."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ class Answer:
 def _content(fields: dict[str, Any], vector: NDArray[Any] | None) -> RecordDict:
     records: dict[str, Any] = {_RECORD: ConfigRecord(fields)}
     if vector is not None:
-        records[_ARRAYS] = ArrayRecord({"vector": Array(vector)})
+        records[_ARRAYS] = ArrayRecord({"vector": _array(vector)})
     return RecordDict(records)
 
 
@@ -137,13 +141,30 @@ def _read(message: Message, dtype: np.dtype[Any]) -> tuple[dict[str, Any], NDArr
     arrays = message.content.array_records.get(_ARRAYS)
     if arrays is None or "vector" not in arrays:
         return dict(record), None
+    return dict(record), _vector(arrays["vector"].data, dtype)
+
+
+def _array(vector: NDArray[Any]) -> Array:
+    """Return what ``Array(vector)`` does, with one copy of the values instead of three."""
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(vector))
+    data = b"".join([head.getvalue(), np.ascontiguousarray(vector).data])
+    return Array(str(vector.dtype), vector.shape, "numpy.ndarray", data)
+
+
+def _vector(data: bytes, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return the values of an array in NumPy's file format, read-only and not copied."""
+    head = io.BytesIO(data[:_NPY_HEAD_BYTES])
     try:
-        vector = arrays["vector"].numpy()
+        version = np.lib.format.read_magic(head)
+        shape, _, found = np.lib.format.read_array_header_1_0(head)
     except (ValueError, TypeError, OSError) as error:
         raise MalformedMessage("the message's vector cannot be read") from error
-    if vector.dtype != dtype or vector.ndim != 1:
+    if version != (1, 0) or found != dtype or len(shape) != 1:
         raise MalformedMessage(f"the message's vector is not one row of {dtype}")
-    return dict(record), vector
+    if len(data) - head.tell() != shape[0] * dtype.itemsize:
+        raise MalformedMessage("the message's vector is not as long as it says")
+    return np.frombuffer(data, dtype, offset=head.tell())
 
 
 def _bytes(fields: dict[str, Any], name: str) -> bytes:

@@ -11,15 +11,25 @@ Flower reads them with ``allow_pickle=False``.
 from __future__ import annotations
 
 import copy
+from typing import Any, Protocol
 
 import shared.fleet.environment  # noqa: F401 - before flwr: no telemetry, no update check
 
 # isort: split
-from flwr.app import ArrayRecord, ConfigRecord, Error, Message, Metadata, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Error, Message, Metadata, RecordDict
 from flwr.app.message.message import make_message
 from flwr.common.constant import ErrorCode
-from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.common.serde import (
+    error_to_proto,
+    message_from_proto,
+    message_to_proto,
+    metadata_to_proto,
+    recorddict_to_proto,
+)
 from flwr.proto.message_pb2 import Message as ProtoMessage
+from flwr.proto.recorddict_pb2 import Array as ProtoArray
+from flwr.proto.recorddict_pb2 import ArrayRecord as ProtoArrayRecord
+from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -32,14 +42,19 @@ __all__ = [
     "ERROR_HANDLER",
     "ERROR_NO_REPLY",
     "ERROR_UNDELIVERED",
+    "Asked",
     "Message",
+    "Metadata",
     "adopt_reply",
     "decode",
     "encode",
+    "encode_body",
+    "encode_metadata",
     "error_reply",
     "new_message",
     "new_run",
     "set_task_identity",
+    "stamped",
     "with_id",
 ]
 
@@ -59,6 +74,15 @@ ERROR_NO_REPLY = ErrorCode.REPLY_MESSAGE_UNAVAILABLE
 """The member had the message, but no usable reply came back in time."""
 
 _SYSTEM_CLOCK = SystemClock()
+
+
+class Asked(Protocol):
+    """What a reply is made for: an instruction, or what was kept of one."""
+
+    @property
+    def metadata(self) -> Metadata:
+        """Flower's metadata of the instruction."""
+        ...
 
 
 def set_task_identity(run_id: int, node_id: int = COORDINATOR_NODE) -> None:
@@ -121,7 +145,7 @@ def _metadata(
     )
 
 
-def error_reply(instruction: Message, code: int, reason: str) -> Message:
+def error_reply(instruction: Asked, code: int, reason: str) -> Message:
     """Return the reply to ``instruction`` that carries an error instead of content.
 
     Unlike ``Message(error, reply_to=...)`` this works for an instruction that has expired.
@@ -129,7 +153,7 @@ def error_reply(instruction: Message, code: int, reason: str) -> Message:
     return make_message(_reply_metadata(instruction, ""), error=Error(code, reason))
 
 
-def adopt_reply(instruction: Message, reply: Message) -> Message:
+def adopt_reply(instruction: Asked, reply: Message) -> Message:
     """Return a decoded reply under metadata that follows from what was asked, not from the peer.
 
     Raises:
@@ -149,7 +173,7 @@ def adopt_reply(instruction: Message, reply: Message) -> Message:
     return make_message(metadata, reply.content)
 
 
-def _reply_metadata(instruction: Message, message_id: str) -> Metadata:
+def _reply_metadata(instruction: Asked, message_id: str) -> Metadata:
     asked = instruction.metadata
     return Metadata(
         run_id=asked.run_id,
@@ -167,44 +191,87 @@ def _reply_metadata(instruction: Message, message_id: str) -> Metadata:
 
 
 def with_id(message: Message, message_id: str) -> Message:
-    """Return the message under ``message_id``, insulated from later changes by its sender.
+    """Return the message under ``message_id``; its records are shared, not copied."""
+    if message.has_error():
+        return make_message(stamped(message, message_id), error=message.error)
+    return make_message(stamped(message, message_id), message.content)
 
-    Records are copied, array data is shared: pushing one model to a thousand members costs one
-    model. Flower never changes array bytes in place.
-    """
+
+def stamped(message: Message, message_id: str) -> Metadata:
+    """Return a copy of the message's metadata under ``message_id``."""
     metadata = copy.copy(message.metadata)
     metadata.__dict__["_message_id"] = message_id
+    return metadata
+
+
+def encode_body(message: Message) -> list[bytes]:
+    """Return the protobuf bytes of a message's records or error, without its metadata, in parts.
+
+    Followed by :func:`encode_metadata` they are the message: protobuf merges encodings that are
+    strung together. The data of arrays is among the parts as it is, not copied.
+    """
     if message.has_error():
-        return make_message(metadata, error=message.error)
-    return make_message(metadata, _snapshot(message.content))
-
-
-def _snapshot(content: RecordDict) -> RecordDict:
-    copies: dict[str, ArrayRecord | ConfigRecord | MetricRecord] = {}
-    for name, record in content.items():
+        return [_bytes(ProtoMessage(error=error_to_proto(message.error)))]
+    parts: list[bytes] = []
+    for name, record in message.content.items():
         if isinstance(record, ArrayRecord):
-            copies[name] = ArrayRecord(dict(record))
+            item = [_bytes(ProtoRecordDict.Item(key=name))]
+            item += _field(ProtoRecordDict.Item, "array_record", _array_parts(record))
+            parts += _field(ProtoRecordDict, "items", item)
         else:
-            copies[name] = type(record)(
-                {k: list(v) if isinstance(v, list) else v for k, v in record.items()}
-            )
-    return RecordDict(copies)
+            parts.append(_bytes(recorddict_to_proto(RecordDict({name: record}))))
+    return _field(ProtoMessage, "content", parts)
+
+
+def _array_parts(record: ArrayRecord) -> list[bytes]:
+    parts: list[bytes] = []
+    for key, array in record.items():
+        head = ProtoArray(dtype=array.dtype, shape=array.shape, stype=array.stype)
+        value = [_bytes(head), *_field(ProtoArray, "data", [array.data])]
+        item = [_bytes(ProtoArrayRecord.Item(key=key))]
+        item += _field(ProtoArrayRecord.Item, "value", value)
+        parts += _field(ProtoArrayRecord, "items", item)
+    return parts
+
+
+def _field(owner: Any, name: str, parts: list[bytes]) -> list[bytes]:
+    """Return a length-delimited field: https://protobuf.dev/programming-guides/encoding/."""
+    number = owner.DESCRIPTOR.fields_by_name[name].number
+    return [_varint(number << 3 | 2) + _varint(sum(map(len, parts))), *parts]
+
+
+def _varint(value: int) -> bytes:
+    data = bytearray()
+    while value > 0x7F:
+        data.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*data, value])
+
+
+def encode_metadata(metadata: Metadata) -> bytes:
+    """Return the protobuf bytes of a message that has metadata alone."""
+    return _bytes(ProtoMessage(metadata=metadata_to_proto(metadata)))
 
 
 def encode(message: Message) -> bytes:
     """Return the protobuf bytes of a message; equal messages give equal bytes."""
-    data: bytes = message_to_proto(message).SerializeToString(deterministic=True)
+    return _bytes(message_to_proto(message))
+
+
+def _bytes(proto: Any) -> bytes:
+    data: bytes = proto.SerializeToString(deterministic=True)
     return data
 
 
-def decode(data: bytes) -> Message:
+def decode(data: bytes | bytearray) -> Message:
     """Return the message of bytes from a peer.
 
     Raises:
         MalformedMessage: the bytes are not a message with exactly one of content and error.
     """
     try:
-        proto = ProtoMessage.FromString(data)
+        proto = ProtoMessage.FromString(data)  # type: ignore[arg-type] # any bytes will do
+        del data  # large ones are not to be held three times over
         message = message_from_proto(proto)
     except Exception as error:  # Flower's decoder raises whatever its parts raise
         raise MalformedMessage("the bytes are not a message", detail=str(error)) from error

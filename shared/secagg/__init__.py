@@ -18,6 +18,7 @@ from shared.secagg.tail import (
     OpenedSum,
     build_vector,
     check_sum,
+    next_model,
 )
 from shared.secagg.terms import (
     MemberLimits,
@@ -54,6 +55,7 @@ __all__ = [
     "default_threshold",
     "default_value_bits",
     "listed_members",
+    "next_model",
     "pack",
     "peek",
     "unpack_mean",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import secrets
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -205,16 +205,36 @@ def unpack_lanes(packed: NDArray[np.uint64], n_params: int) -> NDArray[np.uint32
     Raises:
         SumRejected: a padding lane or bit 63 is not 0.
     """
+    lanes = np.empty(n_params, dtype=np.uint32)
+    for place, part in _lanes_of(packed, n_params):
+        lanes[place] = part
+    return lanes
+
+
+def _lanes_of(
+    packed: NDArray[np.uint64], n_params: int
+) -> Iterator[tuple[slice, NDArray[np.uint64]]]:
+    """Yield integer lane sums a chunk at a time, each with its place among the coordinates.
+
+    Raises:
+        SumRejected: a padding lane or bit 63 is not 0.
+    """
     words = packed_words(n_params)
     if packed.shape != (words,):
         raise BadVector(f"the packed part has {words} words")
     mask = np.uint64((1 << LANE_BITS) - 1)
-    lanes = np.empty(LANES * words, dtype=np.uint32)
-    for j in range(LANES):
-        lanes[j * words : (j + 1) * words] = (packed >> np.uint64(j * LANE_BITS)) & mask
-    if lanes[n_params:].any() or bool((packed >> np.uint64(63)).any()):
-        raise SumRejected("padding bits of the packed part are not zero")
-    return lanes[:n_params]
+    for start in range(0, words, _CHUNK):
+        part = packed[start : start + _CHUNK]
+        if bool((part >> np.uint64(63)).any()):
+            raise SumRejected("padding bits of the packed part are not zero")
+        for j in range(LANES):
+            first = j * words + start
+            lane = (part >> np.uint64(j * LANE_BITS)) & mask
+            used = max(0, min(part.size, n_params - first))
+            if lane[used:].any():
+                raise SumRejected("padding bits of the packed part are not zero")
+            if used:
+                yield slice(first, first + used), lane[:used]
 
 
 def unpack_mean(
@@ -236,11 +256,12 @@ def unpack_mean(
     Raises:
         SumRejected: padding is not zero, or a lane is out of range.
     """
-    lanes = unpack_lanes(packed, n_params)
     top = survivors * ((1 << quantiser.value_bits) - 1)
-    if int(lanes.min()) < survivors or int(lanes.max()) > top:
-        raise SumRejected("a lane of the sum is outside the range that the survivors can reach")
-    mean = lanes.astype(np.float64)
-    mean -= survivors * quantiser.half
-    mean /= quantiser.scale * weight_sum
+    mean = np.empty(n_params, dtype=np.float64)
+    for place, lanes in _lanes_of(packed, n_params):
+        if int(lanes.min()) < survivors or int(lanes.max()) > top:
+            raise SumRejected("a lane of the sum is outside the range that the survivors can reach")
+        part = mean[place]
+        np.subtract(lanes, survivors * quantiser.half, out=part, dtype=np.float64)
+        part /= quantiser.scale * weight_sum
     return mean

@@ -209,6 +209,18 @@ def check_sum(
     )
 
 
+def next_model(model: NDArray[np.float32], mean: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return the model that a round makes: added in float64, rounded once to float32[P].
+
+    Args:
+        model: float32[P], the one that was sent out.
+        mean: float64[P], the mean update of the round.
+    """
+    following = np.empty_like(model)
+    np.add(model, mean, out=following, dtype=np.float64, casting="same_kind")
+    return following
+
+
 def check_canaries(vector: NDArray[np.uint64], survivors: int) -> None:
     """Check that both ends of a sum count the survivors.
 

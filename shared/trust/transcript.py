@@ -236,4 +236,4 @@ def _check_signature(public_key: bytes, signature: bytes, message: bytes) -> Non
 
 def model_sha256(vector: NDArray[np.float32]) -> bytes:
     """Return the 32-byte name of a model: SHA-256 of its little-endian float32 values."""
-    return hashlib.sha256(np.ascontiguousarray(vector, dtype="<f4").tobytes()).digest()
+    return hashlib.sha256(np.ascontiguousarray(vector, dtype="<f4").data).digest()

@@ -7,7 +7,7 @@ import os
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, Error, Message, Metadata, RecordDict
+from flwr.app import Array, ArrayRecord, Error, Message, Metadata, MetricRecord, RecordDict
 from flwr.app.message.message import make_message
 from flwr.clientapp import ClientApp
 from flwr.common import serde
@@ -23,6 +23,8 @@ from shared.fleet.environment import QUIET
 from shared.fleet.messages import (
     decode,
     encode,
+    encode_body,
+    encode_metadata,
     error_reply,
     new_message,
     set_task_identity,
@@ -99,6 +101,26 @@ def test_our_constructor_needs_no_identity_and_survives_the_wire() -> None:
     reply = decode(encode(echo(received)))
     assert reply.metadata.reply_to_message_id == "ab" * 16
     assert (reply.metadata.src_node_id, reply.metadata.dst_node_id) == (3, 0)
+
+
+@pytest.mark.parametrize("values", [0, 1, 31, 5000])
+def test_parts_strung_together_are_the_message(values: int) -> None:
+    records = content(values, "x" * 200)
+    others = {"ä" * 70: Array(np.zeros((2, values), np.uint64)), "b": Array(np.ones(1))}
+    records["more"] = ArrayRecord(others)
+    records["counts"] = MetricRecord({"n": 3})
+    message = with_id(new_message(records, 3, "train.step", run_id=9), "ab" * 16)
+    parts = encode_body(message)
+    strung = decode(b"".join(parts) + encode_metadata(message.metadata))
+    assert encode(strung) == encode(message)
+    array = records["model"]["0"].data
+    assert any(part is array for part in parts), "array data is not copied"
+
+
+def test_parts_of_an_error_are_the_message() -> None:
+    message = error_reply(new_message(content(), 3, "train.step", run_id=9), 1, "no")
+    strung = decode(b"".join(encode_body(message)) + encode_metadata(message.metadata))
+    assert encode(strung) == encode(message)
 
 
 def test_an_unknown_message_type_is_refused_when_made() -> None:

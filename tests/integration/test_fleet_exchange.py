@@ -130,13 +130,15 @@ def test_a_withdrawn_instruction_is_not_worked_on(fleet: Fleet) -> None:
         go_on.wait(60)
         return echo(message)
 
-    fleet.node(1, handler)
+    node = fleet.node(1, handler)
     first, second, third = fleet.grid.push_messages(
         [instruct(fleet, 1, note=n) for n in ("first", "second", "third")]
     )
     assert started.wait(60)
+    inbox = node.connection._inbox
+    wait_until(lambda: set(inbox.held()) == {first, second, third}, 60)
     fleet.grid.withdraw_messages([second])
-    time.sleep(0.2)
+    wait_until(lambda: second not in inbox, 60)
     go_on.set()
     fleet.grid.pull_messages([third], 60)
     assert seen == ["first", "third"]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import MalformedMessage, TouchstoneError
-from shared.fleet.chunks import Assembly, opening, pieces
+from shared.fleet.chunks import Assembly, opening, pieces, pieces_of
 from shared.fleet.errors import DigestMismatch, MessageTooLarge
 from shared.limits import CHUNK_BYTES, MAX_MESSAGE_BYTES
 
@@ -26,6 +26,11 @@ def assemble(start: pb.MessageStart, chunks: list[pb.Chunk]) -> bytes:
 @given(DATA, SIZE)
 def test_any_message_survives_any_cutting(data: bytes, size: int) -> None:
     assert assemble(opening(data, kind="x"), list(pieces(data, size))) == data
+
+
+@given(st.lists(st.binary(max_size=70), min_size=1, max_size=8), SIZE)
+def test_parts_are_cut_as_if_they_were_one(parts: list[bytes], size: int) -> None:
+    assert list(pieces_of(parts, size)) == list(pieces(b"".join(parts), size))
 
 
 @given(DATA, SIZE, st.data())

@@ -155,18 +155,18 @@ def fleet() -> Iterator[Fleet]:
 
 def test_garbage_from_the_coordinator_is_refused_and_the_node_lives(fleet: Fleet) -> None:
     """The coordinator's own sender is bypassed: what it encodes is replaced by rubbish."""
-    from coordinator.fleet import stream
+    from coordinator.fleet import outgoing
 
-    real = stream.encode
+    real = outgoing.encode_body
     node = fleet.node(1)
     fleet.wait_connected(1)
     try:
-        stream.encode = lambda _message: b"\x80\x05garbage"
+        outgoing.encode_body = lambda _message: [b"\x80\x05garbage"]
         (reply,) = fleet.grid.send_and_receive(
             [fleet.grid.create_message(content(), "train", 1, "")], timeout=10
         )
     finally:
-        stream.encode = real
+        outgoing.encode_body = real
     assert "malformed" in reply.error.reason
     (reply,) = fleet.grid.send_and_receive(
         [fleet.grid.create_message(content(), "train", 1, "")], timeout=10
@@ -176,24 +176,24 @@ def test_garbage_from_the_coordinator_is_refused_and_the_node_lives(fleet: Fleet
 
 
 def test_an_announcement_beyond_the_limit_is_refused_by_the_node(fleet: Fleet) -> None:
-    from coordinator.fleet import stream
+    from coordinator.fleet.outgoing import Outgoing
 
-    real = stream.opening
+    real = Outgoing.start
 
-    def huge(data: bytes, *, message_id: str, kind: str) -> pb.MessageStart:
-        start = real(data, message_id=message_id, kind=kind)
+    def huge(outgoing: Outgoing) -> pb.MessageStart:
+        start = real(outgoing)
         start.total_bytes = 1 << 40
         return start
 
     node = fleet.node(1)
     fleet.wait_connected(1)
     try:
-        stream.opening = huge
+        Outgoing.start = huge
         (reply,) = fleet.grid.send_and_receive(
             [fleet.grid.create_message(content(), "train", 1, "")], timeout=10
         )
     finally:
-        stream.opening = real
+        Outgoing.start = real
     assert "message_too_large" in reply.error.reason
     assert not node.future.done()
 

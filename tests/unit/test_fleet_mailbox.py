@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
 
 import pytest
@@ -10,8 +11,9 @@ from flwr.app import Message
 from coordinator.fleet.grants import GrantBook
 from coordinator.fleet.hub import Hub
 from coordinator.fleet.mailbox import UNFETCHED_S, Fit, Mailbox
+from coordinator.fleet.outgoing import bodies
 from shared.clock import FixedClock
-from shared.fleet.messages import ERROR_NO_REPLY, ERROR_UNDELIVERED, encode, new_message
+from shared.fleet.messages import ERROR_NO_REPLY, ERROR_UNDELIVERED, decode, encode, new_message
 from tests.support.fleet import content, echo
 
 
@@ -32,7 +34,7 @@ def asked(index: int, ttl: float = 10.0) -> Message:
 def answer(mailbox: Mailbox, key: str, index: int) -> None:
     entry = mailbox.open_entry(key, index)
     assert entry is not None
-    mailbox.answer(key, index, encode(echo(entry.message)))
+    mailbox.answer(key, index, encode(echo(decode(entry.wire.data))))
 
 
 def test_instructions_keep_their_order_and_their_owner(mailbox: Mailbox) -> None:
@@ -109,9 +111,37 @@ def test_a_pushed_message_does_not_follow_its_sender(mailbox: Mailbox) -> None:
     message.content["note"]["note"] = "changed"
     entry = mailbox.open_entry(key, 1)
     assert entry is not None
-    assert entry.message.content["note"]["note"] == ""
-    ours, theirs = entry.message.content["model"]["0"], message.content["model"]["0"]
-    assert ours.data is theirs.data, "array bytes are shared, not copied"
+    assert decode(entry.wire.data).content["note"]["note"] == ""
+
+
+def test_members_that_get_the_same_records_share_their_bytes() -> None:
+    records, other = content(), content()
+    messages = [new_message(records, index, "train.step", run_id=7) for index in (1, 2)]
+    messages.append(new_message(other, 3, "train.step", run_id=7))
+    first, second, third = bodies(messages)
+    assert first is second
+    assert third is not first
+    hub = Hub()
+    keys = hub.post(messages)
+    for key, index in zip(keys, (1, 2, 3), strict=True):
+        wire = hub.instruction(key, index)
+        assert wire is not None
+        start, pieces = wire.start(), list(wire.pieces())
+        data = b"".join(piece.data for piece in pieces)
+        assert (data, start.total_bytes) == (wire.data, len(data))
+        assert start.sha256 == hashlib.sha256(data).digest()
+        received = decode(data).metadata
+        assert (received.message_id, received.dst_node_id) == (key, index)
+
+
+def test_large_replies_are_taken_one_at_a_time(mailbox: Mailbox) -> None:
+    keys = [mailbox.post(asked(index)) for index in (1, 2, 3, 4)]
+    for index, key in enumerate(keys[:3], 1):
+        answer(mailbox, key, index)
+    large = {keys[0], keys[2]}
+    assert [entry.key for entry in mailbox.take(keys, large)] == [keys[0], keys[1]]
+    assert [entry.key for entry in mailbox.take(keys, large)] == [keys[2]]
+    assert mailbox.take(keys, large) == []
 
 
 def test_grants_go_out_in_order_and_come_back_once() -> None:
