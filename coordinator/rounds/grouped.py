@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 
-import numpy as np
-
 from coordinator.db.records import RunState
 from coordinator.rounds.book import Attempt, Tally
 from coordinator.rounds.context import RunContext
@@ -21,6 +19,7 @@ from coordinator.rounds.errors import RunFailed
 from coordinator.rounds.evaluation import alliance_metrics
 from coordinator.rounds.sessions import MAX_BACK_OFF_S
 from shared.errors import InternalError
+from shared.secagg import next_model
 from shared.secagg.groups import combine, quorum
 from shared.trust.round_record import Outcome, RoundRecord
 from shared.trust.transcript import model_sha256
@@ -145,7 +144,7 @@ class GroupedRounds:
         """Combine the groups' sums, apply them, and make the next model durable."""
         run, attempt = self._run, self._attempt()
         opened = combine((desk.opened(parts[desk]) for desk in summed), run.manifest.robust)
-        following = (run.model() + opened.mean).astype(np.float32)
+        following = next_model(run.model(), opened.mean)
         ends = model_sha256(following)
         records = {
             desk.number: replace(

@@ -16,20 +16,22 @@ from coordinator.audit.run_audit import audit_run
 from coordinator.db.records import RunState
 from coordinator.enrolment.files import load_signing_key
 from coordinator.rounds.journal import Journal
+from participant.node.drawings import Drawings
 from participant.node.witnesses import WitnessFile
 from shared.errors import BadInput
 from shared.fleet.exchange import COMMIT_TO_DRAW, MASKED, REVEAL_FOR_DRAW
 from shared.model.layout import ModelSpec, init_vector
 from shared.secagg.groups import MEAN, MEDIAN
 from shared.trust.audit import verify_past_manifest
+from shared.trust.grouping import DrawingRefused
 from shared.trust.round_record import Outcome, RoundRecord
 from tests.support.runs import BITS, POLICY, SETTINGS, Federation, federation
 
 SPEC = ModelSpec(hash_bits=BITS)
 SIZE = 5
-UNSAFE = {"unsafe_min_group": SIZE, "draw_s": 30, "rounds": 2}
-TWO = SETTINGS.model_copy(update={"groups": 2, **UNSAFE})
 PATIENT = {"setup_s": 60, "mask_s": 60, "unmask_s": 60, "draw_s": 60}
+UNSAFE = {"unsafe_min_group": SIZE, "rounds": 2, **PATIENT}
+TWO = SETTINGS.model_copy(update={"groups": 2, **UNSAFE})
 STEP = 0.01
 
 
@@ -51,6 +53,19 @@ def moved(fed: Federation, run) -> np.ndarray:
 def kinds(fed: Federation) -> Counter[str]:
     events = fed.database.read("events", lambda unit: unit.audit.events())
     return Counter(event.kind for event in events)
+
+
+def vanish(fed: Federation, action: str, members: set[int]) -> None:
+    """Let members drop off the grid as soon as they have been asked for ``action``."""
+
+    def leaving(message) -> bool:
+        said = message.metadata
+        gone = said.message_type == action and said.dst_node_id in members
+        if gone:
+            fed.grid.absent.add(said.dst_node_id)
+        return gone
+
+    fed.grid.lose_reply = leaving
 
 
 def test_two_groups_release_the_exact_mean_of_all_members(tmp_path):
@@ -85,12 +100,17 @@ def test_a_second_run_of_the_epoch_has_the_same_groups_without_another_drawing(t
         assert not manifest_of(fed, other).grouped
 
 
-def test_a_member_that_does_not_reveal_is_left_out_of_the_next_drawing(tmp_path):
+def test_a_member_that_does_not_reveal_is_left_out_of_the_next_drawing(tmp_path, monkeypatch):
+    honest = Drawings.reveal
+
+    def reveal(drawings, call, roster):
+        if drawings._index == 3:
+            raise DrawingRefused("a member that would rather not")
+        return honest(drawings, call, roster)
+
+    monkeypatch.setattr(Drawings, "reveal", reveal)
     with federation(tmp_path, 2 * SIZE + 1, min_group=SIZE) as fed:
-        fed.grid.lose_reply = lambda m: (
-            m.metadata.message_type == REVEAL_FOR_DRAW and m.metadata.dst_node_id == 3
-        )
-        run = fed.drive(fed.start(TWO.model_copy(update={"draw_s": 3})))
+        run = fed.drive(fed.start(TWO))
         assert run.state is RunState.COMPLETED
         manifest = manifest_of(fed, run)
         assert manifest.drawing.number == 2
@@ -107,10 +127,8 @@ def test_groups_that_are_too_small_for_the_members_are_refused_by_them(tmp_path)
 
 def test_a_group_that_loses_members_is_summed_without_them(tmp_path):
     with federation(tmp_path, 2 * SIZE, step=lambda _i: STEP, min_group=SIZE) as fed:
-        fed.grid.lose_reply = lambda m: (
-            m.metadata.message_type == MASKED and m.metadata.dst_node_id == 4
-        )
-        run = fed.drive(fed.start(TWO.model_copy(update={"rounds": 1, "mask_s": 3})))
+        vanish(fed, MASKED, {4})
+        run = fed.drive(fed.start(TWO.model_copy(update={"rounds": 1})))
         assert run.state is RunState.COMPLETED
         own = manifest_of(fed, run).group_of(4)
         for record in records(fed, run):
@@ -125,9 +143,8 @@ def test_a_group_with_too_few_members_sits_the_round_out_and_the_others_go_on(tm
     with federation(tmp_path, 2 * SIZE, step=lambda i: STEP * i / 10, min_group=SIZE) as fed:
         first = fed.drive(fed.start(TWO.model_copy(update={"rounds": 1})))
         groups = manifest_of(fed, first).groups
-        gone = groups[1][:2]
-        fed.grid.absent |= set(gone)
-        run = fed.drive(fed.start(TWO.model_copy(update={"rounds": 1, "setup_s": 2})))
+        vanish(fed, MASKED, set(groups[1][:2]))
+        run = fed.drive(fed.start(TWO.model_copy(update={"rounds": 1})))
         assert run.state is RunState.COMPLETED
         assert [(record.group, record.survivors) for record in records(fed, run)] == [
             (1, groups[0])
@@ -135,6 +152,20 @@ def test_a_group_with_too_few_members_sits_the_round_out_and_the_others_go_on(tm
         exact = np.mean([STEP * i / 10 for i in groups[0]])
         assert np.abs(moved(fed, run) - exact).max() < 2.0**-15
         assert fed.rounds(run.run_id)[-1].survivors == groups[0]
+
+
+def test_a_group_whose_members_refuse_is_out_of_the_run_and_the_others_go_on(tmp_path):
+    with federation(tmp_path, 2 * SIZE, step=lambda _i: STEP, min_group=SIZE) as fed:
+        first = fed.drive(fed.start(TWO.model_copy(update={"rounds": 1})))
+        groups = manifest_of(fed, first).groups
+        for index in groups[0][:2]:
+            policy = list(fed.alliance.member_dirs.values())[index - 1] / "policy.toml"
+            policy.write_text(policy.read_text().replace("counterfeit-detection", "else"))
+        run = fed.drive(fed.start(TWO))
+        assert run.state is RunState.COMPLETED
+        assert [record.place for record in records(fed, run)] == [(1, 2), (2, 2)]
+        assert set(fed.refusals(run.run_id)) == set(groups[0][:2])
+        assert kinds(fed)["group.refused"] == 1
 
 
 def garbage(monkeypatch, marked: float) -> None:
@@ -224,10 +255,8 @@ def test_a_coordinator_killed_before_a_write_goes_on_and_releases_nothing_twice(
     recovered = threading.Event()
     monkeypatch.setattr(Journal, method, dying)
     with federation(tmp_path, 2 * SIZE, step=lambda _i: STEP, min_group=SIZE) as fed:
-        fed.grid.lose_reply = lambda m: (
-            m.metadata.message_type == MASKED and m.metadata.dst_node_id == 2
-        )
-        run_id = fed.start(TWO.model_copy(update={"rounds": 1, "mask_s": 2}))
+        vanish(fed, MASKED, {2})
+        run_id = fed.start(TWO.model_copy(update={"rounds": 1}))
         with pytest.raises(Killed):
             fed.drive(run_id)
         recovered.set()
