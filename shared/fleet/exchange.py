@@ -135,11 +135,12 @@ def _content(fields: dict[str, Any], vector: NDArray[Any] | None) -> RecordDict:
 def _read(message: Message, dtype: np.dtype[Any]) -> tuple[dict[str, Any], NDArray[Any] | None]:
     if message.has_error():
         raise MalformedMessage(f"no reply: {message.error.reason}")
-    record = message.content.config_records.get(_RECORD)
-    if record is None:
+    # Not through `config_records` and `array_records`: Flower caches these views in a cycle with
+    # the message, so that a vector would stay until the next garbage collection.
+    record, arrays = message.content.get(_RECORD), message.content.get(_ARRAYS)
+    if not isinstance(record, ConfigRecord):
         raise MalformedMessage("the message is not one of this application")
-    arrays = message.content.array_records.get(_ARRAYS)
-    if arrays is None or "vector" not in arrays:
+    if not isinstance(arrays, ArrayRecord) or "vector" not in arrays:
         return dict(record), None
     return dict(record), _vector(arrays["vector"].data, dtype)
 
