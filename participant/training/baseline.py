@@ -18,6 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from participant.training.dataset import TrainingSet
 from participant.training.inference import logits_of
 from participant.training.local import NothingToTrain, TrainConfig, training_path
+from participant.training.threads import one_blas_thread
 from shared.model.layout import init_vector
 from shared.model.metrics import log_loss, pr_auc
 
@@ -102,6 +103,8 @@ def _candidates(training_set: TrainingSet, seed: int) -> Iterator[_Candidate]:
     if min(training_set.class_counts("train")) > 0:
         yield from _logistic_candidates(training_set)
     spec = training_set.spec
+    if spec.linear:
+        return
     start = init_vector(spec, seed)
     for rate in RATES:
         config = TrainConfig(lr=rate, epochs=max(EPOCHS), seed=seed)
@@ -116,11 +119,12 @@ def _logistic_candidates(training_set: TrainingSet) -> Iterator[_Candidate]:
     # Seldom used strengths first would win ties on one class; the middle of the range is safest.
     for strength in sorted(STRENGTHS, key=lambda value: abs(np.log(value / 0.3))):
         model = LogisticRegression(C=strength, max_iter=300, tol=1e-3)
-        model.fit(
-            part.matrix,
-            training_set.labels[index],
-            sample_weight=training_set.confidence[index],
-        )
+        with one_blas_thread():
+            model.fit(
+                part.matrix,
+                training_set.labels[index],
+                sample_weight=training_set.confidence[index],
+            )
         vector = init_vector(spec, 0)
         wide = vector[spec.slices.wide]
         wide[part.touched] = model.coef_[0].astype(np.float32)

@@ -28,6 +28,7 @@ from scipy.special import expit
 from participant.training.dataset import TrainingSet
 from participant.training.inference import logits_of
 from participant.training.matrix import SubMatrix, touched_part
+from participant.training.threads import one_blas_thread
 from shared.errors import MalformedMessage
 from shared.model.layout import ModelSpec, check_vector
 from shared.model.metrics import pr_auc
@@ -46,7 +47,7 @@ MIN_CLASS = 5
 strength says more about the draw than about the member."""
 
 MAX_STEPS = 60
-"""Of L-BFGS; from zero, the answer no longer changes in the third digit."""
+"""Of L-BFGS, from zero: no logit is further than .001 from where a Newton method ends."""
 
 
 @dataclass(frozen=True)
@@ -179,4 +180,6 @@ class _Fit:
 
         start = np.zeros(matrix.shape[1] + 1)
         options = {"maxiter": MAX_STEPS}
-        return np.asarray(minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x)
+        with one_blas_thread():
+            found = minimize(loss, start, jac=True, method="L-BFGS-B", options=options)
+        return np.asarray(found.x)
