@@ -13,7 +13,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types imports protos protos-check bench bench-secagg bench-groups bench-import study-members clean
+.PHONY: help install demo test lint types imports protos protos-check bench bench-secagg bench-memory bench-groups bench-import study-members clean
 
 help:
 	@echo "make demo     found an alliance of five members, train, release, deploy, score (about 4 min)"
@@ -70,6 +70,9 @@ bench-secagg: $(STAMP)
 
 bench-groups: $(STAMP)
 	$(BIN)/python benchmarks/groups.py
+
+bench-memory: $(STAMP)
+	$(BIN)/python benchmarks/coordinator_memory.py
 
 bench-import: $(STAMP)
 	$(BIN)/python benchmarks/import_speed.py

@@ -90,7 +90,10 @@ class RoundBook:
             raise BadUpload(f"member {index}'s vector has a wrong length", culprit=index)
         if hashlib.sha256(np.ascontiguousarray(vector).data).digest() != signed.vector_sha256:
             raise BadUpload(f"member {index}'s vector is not what it signed", culprit=index)
-        np.add(self.sum, vector, out=self.sum)
+        if self.headers:
+            np.add(self.sum, vector, out=self.sum)
+        else:  # adding to fresh zeros would touch every page twice, to read and to write
+            np.copyto(self.sum, vector)
         self.headers[index] = header
 
     def _check_header(self, index: int, header: bytes) -> MaskedHeader:
