@@ -18,10 +18,12 @@ from coordinator.db.records import Refusal, Round, Run, RunState
 from coordinator.enrolment.service import roster
 from coordinator.rounds.launch import abort_run, start_run
 from coordinator.rounds.plan import RunSettings, choose_members, planned_groups, secure_sum_terms
+from coordinator.rounds.private_plan import warnings
 from shared.clock import rfc3339
 from shared.console import JsonFlag, emit, err, out, say
 from shared.errors import BadInput
 from shared.fleet.refusals import NOT_YET
+from shared.privacy.terms import RATE, STEPS
 
 runs = typer.Typer(help="Start, watch and inspect training runs.", no_args_is_help=True)
 POLL_S = 0.25
@@ -59,6 +61,16 @@ def start(
     ] = 2000,
     evaluate_every: Annotated[int, typer.Option(help="Rounds between evaluations.")] = 5,
     evaluation_epsilon: Annotated[float, typer.Option(help="Epsilon of each evaluation.")] = 1.0,
+    dp_epsilon: Annotated[
+        float | None, typer.Option(help="Protect single records: epsilon of the whole run.")
+    ] = None,
+    dp_delta: Annotated[float, typer.Option(help="With --dp-epsilon: delta.")] = 1e-5,
+    dp_steps: Annotated[int, typer.Option(help="With --dp-epsilon: noisy steps a round.")] = STEPS,
+    dp_rate: Annotated[float, typer.Option(help="With --dp-epsilon: their rate.")] = RATE,
+    dp_rows: Annotated[
+        int | None,
+        typer.Option(help="With --dp-epsilon: rows that count in full. Default: by epsilon."),
+    ] = None,
     min_holdout: Annotated[int, typer.Option(help="Smaller hold-outs send pure noise.")] = 200,
     seed: Annotated[int, typer.Option(help="Of the first model.")] = 0,
     setup_s: Annotated[int, typer.Option(help="Seconds a set-up step may take.")] = 30,
@@ -91,6 +103,8 @@ def start(
         first = error.errors()[0]
         option = str(first["loc"][0]).replace("_", "-")
         raise BadInput(f"--{option}: {first['msg'].lower()}") from error
+    for warning in warnings(settings):
+        say(f"warning: {warning}")
     with opened(state_dir) as db:
         if dry_run:
             _check(db, settings, as_json)

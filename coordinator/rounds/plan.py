@@ -11,10 +11,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from coordinator.rounds.private_plan import plan_private
 from shared.domain.vocabulary import SCHEMA_VERSION
 from shared.errors import BadInput
 from shared.limits import MAX_GROUP, MIN_GROUP
 from shared.model.layout import ModelSpec, feature_space_hash, init_vector
+from shared.privacy.terms import MAX_DELTA, MAX_STEPS, NOT_PRIVATE, RATE, STEPS
 from shared.secagg import default_n_min, default_threshold
 from shared.secagg.groups import MEAN, MEDIAN, MIN_MEDIAN_GROUPS, group_count
 from shared.trust.grouping import UNGROUPED, Drawing
@@ -47,6 +49,14 @@ class RunSettings(BaseModel):
         evaluate_every: rounds between two secure evaluations.
         evaluation_epsilon: epsilon of the evaluation noise, each time.
         min_holdout: a member with fewer hold-out rows sends pure noise.
+        dp_epsilon: epsilon of record-level differential privacy for the whole run; None for a run
+            without it. A private run trains the compact linear model by ``dp_steps`` noisy steps a
+            round and has no use for ``hash_bits``, ``local_epochs``, ``learning_rate`` and
+            ``batch_size``.
+        dp_delta: delta of the whole run.
+        dp_steps: noisy full-batch steps a round.
+        dp_rate: their learning rate.
+        dp_rows: records from which a member counts in full; left out, more for less epsilon.
         seed: of the first model.
         setup_s: seconds a step of the set-up may take.
         mask_s: seconds a member may train.
@@ -78,6 +88,11 @@ class RunSettings(BaseModel):
     evaluate_every: int = Field(5, ge=1)
     evaluation_epsilon: float = Field(1.0, gt=0, le=100)
     min_holdout: int = Field(200, ge=1)
+    dp_epsilon: float | None = Field(None, gt=0, le=100)
+    dp_delta: float = Field(1e-5, gt=1e-9, le=MAX_DELTA)
+    dp_steps: int = Field(STEPS, ge=1, le=MAX_STEPS)
+    dp_rate: float = Field(RATE, gt=0, le=10_000)
+    dp_rows: int | None = Field(None, ge=1)
     seed: int = Field(0, ge=0)
     setup_s: int = Field(30, ge=1, le=3600)
     mask_s: int = Field(3600, ge=1, le=86400)
@@ -92,7 +107,7 @@ class RunSettings(BaseModel):
 
     def model_spec(self) -> ModelSpec:
         """Return the shape of the model to be trained."""
-        return ModelSpec(hash_bits=self.hash_bits)
+        return ModelSpec.compact() if self.dp_epsilon else ModelSpec(hash_bits=self.hash_bits)
 
     def first_model(self) -> NDArray[np.float32]:
         """Return the model that round 1 starts from, float32 [n_params]."""
@@ -173,7 +188,8 @@ def build_manifest(
         members, drawing = tuple(map(roster.by_index, drawn[0])), drawn[1]
     elif planned_groups(settings, len(members)) > 1:
         raise BadInput("the groups of this run have not been drawn")
-    spec = settings.model_spec()
+    spec, private = settings.model_spec(), plan_private(settings)
+    sums = secure_sum_terms(settings, -(-len(members) // drawing.count))
     now = now.replace(microsecond=0)
     return RunManifest(
         alliance_id=roster.alliance_id,
@@ -189,23 +205,32 @@ def build_manifest(
         feature_space=feature_space_hash(spec),
         schema_version=SCHEMA_VERSION,
         initial_model=hashlib.sha256(settings.first_model().tobytes()).digest(),
-        epsilon_floor_milli=0,
+        epsilon_floor_milli=round((settings.dp_epsilon or 0) * 1000),
         created_at=now,
         expires_at=now + timedelta(hours=settings.expires_hours),
-        secure_sum=secure_sum_terms(settings, -(-len(members) // drawing.count)),
-        training=TrainingTerms(
-            settings.local_epochs,
-            round(settings.learning_rate * 1000),
-            settings.batch_size,
-            settings.full_weight_rows,
-            settings.weighting,
-        ),
-        evaluation=EvaluationTerms(
-            settings.evaluate_every,
-            round(settings.evaluation_epsilon * 1000),
-            settings.min_holdout,
-        ),
+        secure_sum=private.clips(spec, sums) if private else sums,
+        training=private.training if private else _plain_training(settings),
+        evaluation=private.evaluation if private else _plain_evaluation(settings),
         timeouts=Timeouts(settings.setup_s, settings.mask_s, settings.away_s, settings.unmask_s),
         robust=settings.robust,
         drawing=drawing,
+        privacy=private.terms if private else NOT_PRIVATE,
+    )
+
+
+def _plain_training(settings: RunSettings) -> TrainingTerms:
+    return TrainingTerms(
+        settings.local_epochs,
+        round(settings.learning_rate * 1000),
+        settings.batch_size,
+        settings.full_weight_rows,
+        settings.weighting,
+    )
+
+
+def _plain_evaluation(settings: RunSettings) -> EvaluationTerms:
+    return EvaluationTerms(
+        settings.evaluate_every,
+        round(settings.evaluation_epsilon * 1000),
+        settings.min_holdout,
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from coordinator.db.records import RunState
 from coordinator.registry.models import ReleaseDraft
 from coordinator.registry.publish import publish
@@ -13,13 +11,14 @@ from coordinator.rounds.errors import RoundBurnt, RunAborted, RunFailed, RunStop
 from coordinator.rounds.evaluation import alliance_metrics
 from coordinator.rounds.grouped import GroupedRounds
 from coordinator.rounds.journal import Journal
+from coordinator.rounds.private_plan import stated_epsilon
 from coordinator.rounds.record import burnt_record, summed_record
 from coordinator.rounds.round import RoundExchange
 from coordinator.rounds.sessions import MAX_BACK_OFF_S, SessionKeeper
 from coordinator.rounds.setup import Session
 from shared.errors import InternalError, StateError
 from shared.fleet.exchange import ENDED, Instruction
-from shared.secagg import RoundSum, check_sum
+from shared.secagg import RoundSum, check_sum, next_model
 from shared.secagg.errors import SumRejected
 from shared.trust.round_record import RoundRecord
 from shared.trust.session import round_layout
@@ -145,7 +144,7 @@ class RunDriver:
             self._burn(session, attempt, exchange, RoundBurnt(error.message))
             return
         model = run.model()
-        following = (model + opened.mean).astype(np.float32)
+        following = next_model(model, opened.mean)
         record = summed_record(result, attempt, model, following)
         run.journal.finish_round(result.round, following, record.encode())
         run.journal.save_round(session.core.dump_round())
@@ -219,6 +218,7 @@ class RunDriver:
             vector=run.model(),
             transcript=self._transcript(),
             metrics=run.book.metrics(),
+            epsilon=stated_epsilon(run.manifest),
         )
         try:
             return publish(run.database, run.directory, draft, signing_key=run.key)

@@ -14,6 +14,7 @@ from participant.cli import (
     model,
     peers,
     policy,
+    privacy,
     run,
     score,
     up,
@@ -29,7 +30,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for module in (join, cert, policy, peers, data, up, run, model, score, audit, doctor, bugreport):
+_MODULES = (
+    join, cert, policy, peers, data, up, run, privacy, model, score, audit, doctor, bugreport,
+)  # fmt: skip
+for module in _MODULES:
     module.register(app)
 
 

@@ -6,7 +6,7 @@ fits a personal head and calibrates, and the hold-out alone decides what runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -122,14 +122,17 @@ class Evidence:
             return Judged(release, verdict, HeadTrial(HeadReason.OFF))
         spec = release.spec
         candidate, trial = self._personalised(release)
-        rivals: dict[str, NDArray[np.float32]] = {}
+        models: dict[str, LoadedModel | Candidate] = {}
         if running is not None:
-            rivals[RUNNING] = self._holdout_scores(running.spec, running.vector)
-        local = self.local(spec)
+            models[RUNNING] = running
+        # The compact model of a private run is held against the best that the member has alone.
+        local = self.local(ModelSpec() if spec.linear else spec)
         if local is not None:
-            rivals[LOCAL] = self._holdout_scores(spec, local.vector)
-        labels = self._sets(self._kind, spec).part("holdout")[1]
-        scored = self._holdout_scores(spec, candidate.vector)
+            models[LOCAL] = local
+        rows = self._unseen([spec, *(model.spec for model in models.values())])
+        rivals = {name: self._scores(model, rows) for name, model in models.items()}
+        labels = self._sets(self._kind, spec).labels[rows]
+        scored = self._scores(candidate, rows)
         return Judged(candidate, judge(labels, scored, rivals, rule=self._rule), trial)
 
     def _personalised(self, release: Candidate) -> tuple[Candidate, HeadTrial]:
@@ -161,6 +164,23 @@ class Evidence:
         if candidate.head is not None:
             return calibrate(expit(candidate.head.unseen), labels)
         return calibrate(scores(spec, candidate.vector, matrix), labels)
+
+    def _unseen(self, specs: Iterable[ModelSpec]) -> NDArray[np.int64]:
+        """Return the records that are in the hold-out of every model, ascending.
+
+        The compact model's records are split by seller alone, others also by time.
+        """
+        found: NDArray[np.int64] | None = None
+        for spec in set(specs):
+            holdout = self._sets(self._kind, spec).split.holdout
+            found = holdout if found is None else np.intersect1d(found, holdout)
+        return np.empty(0, dtype=np.int64) if found is None else found
+
+    def _scores(
+        self, model: LoadedModel | Candidate, rows: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        matrix = self._sets(self._kind, model.spec).matrix[rows]
+        return scores(model.spec, model.vector, matrix)
 
     def _holdout_scores(self, spec: ModelSpec, vector: NDArray[np.float32]) -> NDArray[np.float32]:
         return scores(spec, vector, self._sets(self._kind, spec).part("holdout")[0])

@@ -26,6 +26,7 @@ from shared.secagg.errors import SlotClosed
 from shared.trust.manifest import VerifiedManifest
 from shared.trust.session import noise_terms, round_config, round_layout, session_terms
 
+
 class NoSession(StateError):
     """This node has no secrets of the session: it was restarted on another boot, or left out."""
 

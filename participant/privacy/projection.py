@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from participant.privacy.accounting import Charge, epsilon_of, gaussian
+from shared.privacy.terms import evaluation_epsilon, plan_privacy
 from shared.trust.manifest import RunManifest
 
 
@@ -32,6 +33,19 @@ def run_charges(manifest: RunManifest) -> list[Charge]:
     rounds = range(1, manifest.rounds + 1)
     evaluations = sum(manifest.evaluates_in(number) for number in rounds)
     return charges + [evaluation_charge(manifest)] * evaluations
+
+
+def planned_charges(
+    epsilon: float, delta: float, rounds: int, steps: int, evaluations: int
+) -> list[Charge]:
+    """Return the charges of a private run as a coordinator would plan it.
+
+    Raises:
+        BadInput: no such run can be planned.
+    """
+    each = evaluation_epsilon(math.inf, epsilon, evaluations) if evaluations else 0.0
+    terms = plan_privacy(epsilon, delta, rounds=rounds, steps=steps, evaluations=each * evaluations)
+    return [gaussian(terms.multipliers())] * rounds + [Charge("laplace", each)] * evaluations
 
 
 @dataclass(frozen=True)

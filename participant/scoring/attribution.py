@@ -51,6 +51,8 @@ def token_shares(spec: ModelSpec, vector: F32, batch: FeatureBatch) -> F64:
     """
     parts = spec.slices
     wide = vector[parts.wide]
+    if spec.linear:
+        return np.asarray(batch.weights * wide[batch.ids], dtype=np.float64)
     embedding = vector[parts.embedding].reshape(spec.rows, spec.embed_dim)
     first = vector[parts.w1].reshape(spec.embed_dim, spec.hidden)
     rows = np.repeat(np.arange(batch.rows), np.diff(batch.offsets))

@@ -31,9 +31,9 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 FEATURE_UNIT = 1 << 10
-"""Whole numbers in a feature of 1: a record's features have length 1, some 200 of them."""
+"""Whole numbers in a feature of 1: a record has some 200 features and length 2."""
 
-CONSTANT = 0.2
+CONSTANT = 0.4
 """The feature that every record has and whose weight is the bias. Small, because what it adds to a
 record's length is taken from what tells records apart."""
 

@@ -28,6 +28,8 @@ LINEAR = "hashed-linear-v1"
 
 DOMAIN = "touchstone/model-spec/v1"
 EMBEDDING_STD = 0.05
+LINEAR_BIAS = -2.5
+"""First bias of the linear model, 8 % of everything: fakes are rare, and steps are few."""
 
 MIN_HASH_BITS, MAX_HASH_BITS = 10, 20
 MAX_WIDTH = 256
@@ -156,7 +158,8 @@ def init_vector(spec: ModelSpec, seed: int) -> NDArray[np.float32]:
     """Return the first model of a run, the same for the same seed on every machine.
 
     The wide part and the last layer start at zero, so that the first model says 0.5 of
-    everything; the embedding is N(0, 0.05), the first layer N(0, 1/sqrt(E)).
+    everything; the embedding is N(0, 0.05), the first layer N(0, 1/sqrt(E)). The linear model
+    starts at ``LINEAR_BIAS`` and zero.
 
     Args:
         spec: the model.
@@ -168,6 +171,9 @@ def init_vector(spec: ModelSpec, seed: int) -> NDArray[np.float32]:
     generator = np.random.Generator(np.random.Philox(seed))
     vector = np.zeros(spec.n_params, dtype=np.float32)
     parts = spec.slices
+    if spec.linear:
+        vector[parts.bias] = LINEAR_BIAS
+        return vector
     count = spec.rows * spec.embed_dim
     vector[parts.embedding] = EMBEDDING_STD * generator.standard_normal(count, dtype=np.float32)
     first = generator.standard_normal(spec.embed_dim * spec.hidden, dtype=np.float32)

@@ -22,6 +22,14 @@ COUNT_SHARE = 0.05
 EVALUATION_SHARE = 0.1
 """Largest share of a private run's epsilon that its evaluations may have together."""
 
+STEPS = 3
+RATE = 75.0
+FULL_ROWS = 1000
+"""Steps a round, learning rate, and records from which a member counts in full, at epsilon 8. With
+less epsilon a step is as sure only with more records, so the number grows as the noise does
+(docs: differential privacy, Choosing the settings)."""
+
+_REFERENCE = 8.0
 DELTA_UNIT = 1e-9
 MAX_DELTA = 1e-3
 MAX_STEPS = 1000
@@ -90,6 +98,28 @@ class PrivacyTerms:
     def read(cls, reader: Reader) -> PrivacyTerms:
         """Read what :meth:`write` appended; raises :class:`MalformedMessage`."""
         return cls(*(reader.u32() for _ in range(4)))
+
+
+def full_rows(epsilon: float, delta: float) -> int:
+    """Return the number of records from which a member counts in full at ``epsilon``."""
+    return math.ceil(FULL_ROWS * gaussian_mu(_REFERENCE, delta) / gaussian_mu(epsilon, delta))
+
+
+def evaluation_epsilon(asked: float, epsilon: float, evaluations: int) -> float:
+    """Return the epsilon of one evaluation in a private run, in whole thousandths.
+
+    Args:
+        asked: what the operator asked for.
+        epsilon: of the whole run.
+        evaluations: how many the run has.
+
+    Raises:
+        BadInput: less than a thousandth would be left for each.
+    """
+    found = min(asked, EVALUATION_SHARE * epsilon / evaluations)
+    if found < 1 / _NOISE_UNIT:
+        raise BadInput("so little epsilon does not last for so many evaluations")
+    return math.floor(found * _NOISE_UNIT) / _NOISE_UNIT
 
 
 NOT_PRIVATE = PrivacyTerms()

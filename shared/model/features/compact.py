@@ -1,4 +1,4 @@
-"""Features of the compact model: each record by itself, and of length 1.
+"""Features of the compact model: each record by itself, and of one length.
 
 The gradient of a linear model on a record is as long as the record's features. With every record of
 one length none is cut short for having more text, and the noise that privacy asks for is the same
@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from shared.model.features.batch import Piece
-from shared.model.features.space import COMPACT_SCALE, COMPACT_SIGNAL_WORD
+from shared.model.features.space import COMPACT_LENGTH, COMPACT_SCALE, COMPACT_SIGNAL_WORD
 
 
 def compact_pieces(pieces: Iterable[Piece], count: int) -> list[Piece]:
@@ -24,15 +24,15 @@ def compact_pieces(pieces: Iterable[Piece], count: int) -> list[Piece]:
         count: number of records.
 
     Returns:
-        Groups in which the squared weights of each record add up to 1. Tokens that fall on the
-        same row of the hashed space can make a record somewhat longer or shorter still.
+        Groups in which the squared weights of each record add up to ``COMPACT_LENGTH`` squared.
+        Tokens that fall on the same row of the hashed space can make it somewhat longer still.
     """
     scaled = [(piece, piece.weights * np.float32(_scale(piece))) for piece in pieces]
     kept = [(piece, weights) for piece, weights in scaled if weights.any()]
     squares = np.zeros(count)
     for piece, weights in kept:
         squares += np.bincount(piece.rows, weights.astype(np.float64) ** 2, minlength=count)
-    factor = (1 / np.sqrt(np.maximum(squares, 1e-12))).astype(np.float32)
+    factor = (COMPACT_LENGTH / np.sqrt(np.maximum(squares, 1e-12))).astype(np.float32)
     return [replace(piece, weights=weights * factor[piece.rows]) for piece, weights in kept]
 
 

@@ -53,12 +53,16 @@ COMPACT_SCALE = {
     "title": 1.5,
     "description": 1.5,
 }
-"""Weight of a field in the compact model where it is not 1, before a record is brought to length 1.
+"""Weight of a field in the compact model where it is not 1, before the common length.
 
 Differential privacy bounds what one record changes, so the compact model goes without what other
 records have a part in: one complaint would change the features of all listings of a seller. The
 other scales spend the length where it helps. Under noise a token of a few records (an image, a
 seller's name) cannot be learned, and one of nearly all of them (a currency) tells nothing apart."""
+
+COMPACT_LENGTH = 2.0
+"""L2 length of a record in the compact model. Twice the clip of its gradient: no record counts for
+more than half a mistake, and what is left of the clip stands that much higher above the noise."""
 
 COMPACT_SIGNAL_WORD = 0.5
 """Likewise of a signal's category or missing value: it may be an identity (a payee)."""
@@ -102,4 +106,8 @@ def space_fields() -> tuple[str, ...]:
 def compact_fields() -> tuple[str, ...]:
     """Return what the space of a compact model has in addition, as stable text."""
     scales = ",".join(f"{name}:{scale}" for name, scale in COMPACT_SCALE.items())
-    return (f"compact={scales}", f"compact-signal-word={COMPACT_SIGNAL_WORD!r}", "length=1")
+    return (
+        f"compact={scales}",
+        f"compact-signal-word={COMPACT_SIGNAL_WORD!r}",
+        f"length={COMPACT_LENGTH!r}",
+    )
