@@ -104,11 +104,11 @@ def _verdict(rule: str, wanted: str, found: str, reason: str) -> Verdict:
 
 
 def explain_run(state_dir: Path, store: Store, run: str, now: datetime) -> Explanation:
-    """Explain one run this node was asked to join.
+    """Explain one run this node was asked to join, on the records that training would read.
 
     Args:
         state_dir: the member's state folder.
-        store: its open store; the records are read as training would read them.
+        store: its open store.
         run: the run's id, or the first digits of one.
         now: current time.
 
@@ -116,12 +116,18 @@ def explain_run(state_dir: Path, store: Store, run: str, now: datetime) -> Expla
         NotFound: this node was not asked, or more than one run begins so.
         ConfigError: there is no valid policy.
     """
+    manifest = find_run(approvals_of(state_dir), run).manifest
+    learner = StoreLearner(store, manifest.kind, ModelSpec.decode(manifest.model_spec))
+    return judge_run(state_dir, store, run, learner.facts(), now)
+
+
+def judge_run(
+    state_dir: Path, store: Store, run: str, known: DataFacts, now: datetime
+) -> Explanation:
+    """Explain one run with the data as it is ``known``; see :func:`explain_run`."""
     approvals = approvals_of(state_dir)
     verified = find_run(approvals, run)
-    manifest = verified.manifest
-    spec = ModelSpec.decode(manifest.model_spec)
-    known: DataFacts = StoreLearner(store, manifest.kind, spec).facts()
-    said = approvals.said(verified)
+    manifest, said = verified.manifest, approvals.said(verified)
     policy = load_policy(state_dir / POLICY_FILE)
     facts = facts_for(
         state_dir, store, manifest, known, said=said, now=now, privacy_delta=policy.privacy_delta

@@ -1,0 +1,301 @@
+"""Every refusal has a reason code, is audited on both sides, and is explained at the member only."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+from typer.testing import CliRunner
+
+from coordinator.cli.main import app as coordinator_app
+from coordinator.enrolment.files import load_signing_key
+from coordinator.rounds.context import RunContext
+from coordinator.rounds.setup import Refusals
+from coordinator.rounds.waiting import ask_waiting
+from participant.node import approvals, decide, explain, runtime
+from participant.node.reasons import REASONS, refusal, told_to_coordinator
+from participant.node.runtime import NodeRuntime
+from participant.store import Store
+from shared.clock import SystemClock
+from shared.errors import Exit, InternalError
+from shared.fleet.exchange import REFUSED, Instruction
+from shared.fleet.refusals import DATA_NOT_READY, NOT_YET, UNEXPLAINED
+from shared.trust.manifest import sign_manifest
+from tests.support.commands import run as command
+from tests.support.runs import POLICY, KnownLearner, federation
+
+MEMBER, NAME = 3, "member-3"
+RECORDS = {"too_few_rows", "too_few_of_a_class", "data_contract"}
+"""Reasons that follow from a member's records."""
+
+
+class Case:
+    """One member that is asked about runs, with both audit logs at hand."""
+
+    def __init__(self, fed):
+        self.fed = fed
+        self.folder = fed.alliance.dir_of(NAME)
+        self.known = KnownLearner(0.01, None).facts()
+        self.store = Store.open(self.folder)
+
+    def reset(self):
+        self.known = KnownLearner(0.01, None).facts()
+        self.policy()
+        with suppress(KeyError):
+            self.fed.nodes.restart(MEMBER)
+        self.fed.nodes.running[MEMBER] = NodeRuntime(self.folder, make_learner=self._learner)
+
+    def _learner(self, _store, _kind, spec):
+        return KnownLearner(0.01, spec, self.known)
+
+    def policy(self, *lines):
+        """Let the member have the tests' policy with these rules in place of its own."""
+        names = {line.split(" ")[0] for line in lines}
+        kept = [line for line in POLICY.splitlines() if line.split(" ")[0] not in names]
+        (self.folder / "policy.toml").write_text("\n".join([*kept, *lines, ""]))
+
+    def start(self):
+        return self.fed.start()
+
+    def tamper(self, run_id, **changes):
+        """Sign another manifest for a run, as only the coordinator could."""
+        context = self.context(run_id)
+        signed = sign_manifest(replace(context.manifest, **changes), context.key)
+        self.fed.database.write("tamper", lambda unit: unit.runs.set_manifest(run_id, signed))
+
+    def context(self, run_id):
+        folder = self.fed.alliance.coordinator_dir
+        return RunContext(
+            folder,
+            self.fed.database,
+            self.fed.grid,
+            signing_key=load_signing_key(folder),
+            run_id=bytes.fromhex(run_id),
+        )
+
+    def ask(self, run_id):
+        """Ask the member as the coordinator does between rounds; return the code it was told."""
+        refusals = Refusals()
+        ask_waiting(self.context(run_id), frozenset({MEMBER}), refusals)
+        return refusals.by_policy.get(MEMBER, "")
+
+    def answer(self, run_id):
+        """Return the very answer that leaves the member."""
+        node = self.fed.nodes.runtime(MEMBER)
+        manifest = self.context(run_id).signed_manifest
+        return node.answer(node.consent, Instruction(manifest=manifest))
+
+    def member_log(self, run_id):
+        return explain.answers_to(self.store, bytes.fromhex(run_id))
+
+    def coordinator_log(self, run_id):
+        events = self.fed.database.read("audit", lambda unit: list(unit.audit.events()))
+        return [
+            (event.body["member"], event.body["reason_code"])
+            for event in events
+            if event.kind == "run.refused" and event.body["run_id"] == run_id
+        ]
+
+
+@pytest.fixture(scope="module")
+def shared_case(tmp_path_factory):
+    with federation(tmp_path_factory.mktemp("refusals")) as fed:
+        case = Case(fed)
+        yield case
+        case.store.close()
+
+
+@pytest.fixture
+def case(shared_case):
+    shared_case.reset()
+    return shared_case
+
+
+# -- every code, on both sides -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", sorted(REASONS))
+def test_a_refusal_for_any_reason_is_in_both_audit_logs(case, code, monkeypatch):
+    def objects(*_arguments):
+        raise refusal(code)
+
+    monkeypatch.setattr(runtime, "consent", objects)
+    run_id = case.start()
+    told = case.ask(run_id)
+    assert told == told_to_coordinator(code)
+    assert case.coordinator_log(run_id) == [(MEMBER, told)]
+    assert case.fed.refusals(run_id) == {MEMBER: told}
+    given = case.member_log(run_id)
+    assert [(item.reason, item.told) for item in given] == [(code, told)]
+    assert case.ask(run_id) == told
+    assert len(case.member_log(run_id)) == len(case.coordinator_log(run_id)) == 1
+    assert case.store.audit.verify().seq > 0
+
+
+def test_a_reason_that_is_not_listed_cannot_be_given():
+    with pytest.raises(InternalError):
+        refusal("because")
+    assert told_to_coordinator("because") == UNEXPLAINED
+
+
+def test_nothing_that_follows_from_records_is_told_by_name():
+    assert {code for code, why in REASONS.items() if why.told == DATA_NOT_READY} == RECORDS
+    assert all(why.text and not why.text.endswith(".") for why in REASONS.values())
+
+
+@pytest.mark.parametrize("code", sorted(RECORDS))
+def test_answers_about_records_are_the_same_byte_for_byte(case, code, monkeypatch):
+    def objects(*_arguments):
+        raise refusal(code)
+
+    monkeypatch.setattr(runtime, "consent", objects)
+    answer = case.answer(case.start())
+    assert (answer.status, answer.code, answer.text) == (REFUSED, DATA_NOT_READY, "")
+    assert answer.payload == b""
+    assert answer.vector is None
+
+
+# -- every rule, by what it is there to stop ------------------------------------------------------
+
+
+def outside_now():
+    hour = SystemClock().now().hour
+    return f'hours = "{(hour + 2) % 24:02}:00-{(hour + 3) % 24:02}:00"'
+
+
+def with_sums(context, **changes):
+    return {"secure_sum": replace(context.manifest.secure_sum, **changes)}
+
+
+def other_key(context):
+    members = context.manifest.members
+    return {"members": (*members[:-1], replace(members[-1], public_key=b"x" * 32))}
+
+
+def without_me(context):
+    return {"members": tuple(m for m in context.manifest.members if m.index != MEMBER)}
+
+
+POLICIES = {
+    "purpose_not_allowed": 'allowed_purposes = ["something else"]',
+    "too_few_known_peers": "min_known_peers = 5",
+    "cohort_too_small": "min_cohort = 5",
+    "colluder_bound": "max_colluders = 3",
+    "too_few_rows": "min_training_rows = 1000000",
+    "too_few_of_a_class": "min_class_rows = 1000000",
+    "epsilon_budget": "evaluation_epsilon_budget = 0.0",
+    "approval_pending": 'approval = "always"',
+    "outside_hours": outside_now(),
+}
+
+MANIFESTS = {
+    "roster_not_accepted": lambda _context: {"roster_hash": b"h" * 32},
+    "roster_mismatch": other_key,
+    "not_listed": without_me,
+    "unsound_threshold": lambda context: with_sums(context, threshold=3),
+    "feature_space": lambda _context: {"feature_space": b"f" * 32},
+    "schema_version": lambda _context: {"schema_version": 99},
+}
+
+
+def refused_for(case, run_id, code):
+    """Check what an actual refusal leaves behind, and that the member can find out why."""
+    assert case.ask(run_id) == told_to_coordinator(code)
+    assert case.coordinator_log(run_id) == [(MEMBER, told_to_coordinator(code))]
+    assert case.member_log(run_id)[-1].reason == code
+    found = explain.judge_run(case.folder, case.store, run_id, case.known, SystemClock().now())
+    assert found.objections[0].reason == code
+    assert found.objections[0].text == REASONS[code].text
+    assert len(found.verdicts) > len(found.objections)
+
+
+@pytest.mark.parametrize("code", sorted(POLICIES))
+def test_a_policy_stops_what_it_does_not_allow(case, code):
+    case.policy(POLICIES[code])
+    refused_for(case, case.start(), code)
+
+
+@pytest.mark.parametrize("code", sorted(MANIFESTS))
+def test_no_policy_can_allow_an_unsound_run(case, code):
+    run_id = case.start()
+    case.tamper(run_id, **MANIFESTS[code](case.context(run_id)))
+    refused_for(case, run_id, code)
+
+
+def test_records_that_do_not_keep_the_data_contract_do_not_train(case):
+    case.known = replace(case.known, contract_holds=False)
+    refused_for(case, case.start(), "data_contract")
+
+
+def test_a_person_stops_a_run_that_the_policy_allows(case):
+    run_id = case.start()
+    assert case.ask(run_id) == ""
+    decide.refuse(case.folder, case.store, run_id[:12], SystemClock().now(), reason="not now")
+    refused_for(case, run_id, "refused_by_person")
+    assert not any("not now" in str(item) for item in case.coordinator_log(run_id))
+
+
+def test_a_second_manifest_under_the_same_run_id_is_refused(case):
+    case.policy('approval = "always"')
+    run_id = case.start()
+    assert case.ask(run_id) == "approval_pending"
+    case.tamper(run_id, rounds=500)
+    decide.approve(case.folder, case.store, run_id, SystemClock().now())
+    assert case.ask(run_id) == "manifest_changed"
+    assert case.member_log(run_id)[-1].reason == "manifest_changed"
+
+
+def test_a_flood_of_manifests_is_refused_when_the_folder_is_full(case, monkeypatch):
+    monkeypatch.setattr(approvals, "MAX_ASKED_RUNS", 1)
+    case.ask(case.start())
+    assert case.ask(case.start()) == "too_many_runs"
+
+
+# -- explained ------------------------------------------------------------------------------------
+
+
+def test_explain_shows_the_manifest_every_rule_and_what_was_answered(case):
+    case.policy('allowed_purposes = ["else"]', "min_cohort = 5", 'approval = "always"')
+    run_id = case.start()
+    case.ask(run_id)
+    code, printed = command(case.folder, "run", "explain", run_id[:12], "--json")
+    assert code == Exit.POLICY
+    told = json.loads(printed)["data"]
+    assert told["run"]["members"] == [f"member-{number}" for number in range(1, 6)]
+    assert told["run"]["manifest_sha256"] == case.context(run_id).verified.hash.hex()
+    rules = {item["rule"]: item for item in told["rules"]}
+    assert rules["allowed_purposes"]["wanted"] == "else"
+    assert rules["allowed_purposes"]["found"] == "counterfeit-detection"
+    assert rules["allowed_purposes"]["reason"] == "purpose_not_allowed"
+    assert rules["min_cohort"]["reason"] == "cohort_too_small"
+    assert rules["min_cohort"]["remedy"]
+    assert rules["roster"]["reason"] == ""
+    assert [item["reason"] for item in told["answers"]] == ["purpose_not_allowed"]
+    assert told["answers"][0]["at"]
+    text = command(case.folder, "run", "explain", run_id[:12])[1]
+    assert "this node would say no: purpose_not_allowed" in text
+
+
+def test_explain_of_a_run_nobody_asked_about_is_an_error(case):
+    assert command(case.folder, "run", "explain", "ab" * 16)[0] == Exit.CONFIG
+    assert command(case.folder, "run", "explain", "zz")[0] == Exit.USAGE
+
+
+def test_the_operator_sees_the_coarse_code_and_who_waits(case):
+    case.policy(POLICIES["too_few_rows"])
+    refused = case.start()
+    case.ask(refused)
+    case.policy('approval = "always"')
+    waits = case.start()
+    case.ask(waits)
+    folder = str(case.fed.alliance.coordinator_dir)
+    shown = [
+        CliRunner().invoke(coordinator_app, ["run", "show", run_id, "--dir", folder]).stdout
+        for run_id in (refused, waits)
+    ]
+    assert f"member {MEMBER} refused: {DATA_NOT_READY}" in shown[0]
+    assert "rows" not in shown[0]
+    assert f"member {MEMBER} waits: approval_pending" in shown[1]
+    assert "approval_pending" in NOT_YET
