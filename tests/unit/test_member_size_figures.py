@@ -43,6 +43,8 @@ def test_everybody_left_worse_off_is_counted_and_named():
     assert found.on_holdout == (BELOW,)
     assert found.on_test == (WORSE,)
     assert found.expected_false_alarms == pytest.approx(0.1)
+    # Who keeps the local-only model runs no other that could be worse.
+    assert harm([*ALL, replace(ONE, reason="local_is_better")]).tested == 4
     text = tables(ALL)
     assert "- worse on the hold-out by 0.001: felsgrat, seed 21" in text
     assert "- worse on the test part, difference -0.200 to -0.010: tonvara" in text
@@ -65,9 +67,10 @@ def test_an_interval_holds_the_mean_and_leaves_out_what_is_undefined():
 def test_heads_that_harm_are_told():
     scores = {**ONE.pr_auc, "personalised": 0.4}
     text = tables([replace(ONE, head="head_helps", pr_auc=scores)])
-    assert "1 in use; on the test part they change PR-AUC by -0.100" in text
-    assert "make 1 of those members worse" in text
-    assert "Personal heads: none in use." in tables([ONE])
+    assert "1 helped on the hold-out; on the test part they change the release's PR-AUC" in text
+    assert "by -0.100" in text
+    assert "make it worse for 1." in text
+    assert "Personal heads: none helped" in tables([ONE])
 
 
 def test_what_the_rule_costs_is_told():

@@ -81,7 +81,7 @@ class Harm:
     Attributes:
         judged: members whose hold-out could tell.
         on_holdout: those of them that what runs ranks worse there, by any difference.
-        tested: all members.
+        tested: members that run the release, with or without a head.
         on_test: those for whom it is significantly worse on the test part.
     """
 
@@ -101,7 +101,7 @@ def harm(outcomes: Sequence[Outcome]) -> Harm:
     return Harm(
         judged=sum(one.holdout_difference is not None for one in outcomes),
         on_holdout=tuple(one for one in outcomes if one.worse_on_holdout),
-        tested=len(outcomes),
+        tested=sum(one.reason != "local_is_better" for one in outcomes),
         on_test=tuple(one for one in outcomes if one.worse_on_test),
     )
 

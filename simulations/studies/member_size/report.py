@@ -70,11 +70,11 @@ def _cell(one: Interval, sign: str = "") -> str:
 def _heads(outcomes: Sequence[Outcome]) -> str:
     gains = head_gains(outcomes)
     if not gains:
-        return "Personal heads: none in use."
+        return "Personal heads: none helped on the hold-out."
     worse = sum(gain < 0 for gain in gains)
     return (
-        f"Personal heads: {len(gains)} in use; on the test part they change PR-AUC by "
-        f"{_cell(Interval.of(gains), '+')} and make {worse} of those members worse."
+        f"Personal heads: {len(gains)} helped on the hold-out; on the test part they change the "
+        f"release's PR-AUC by {_cell(Interval.of(gains), '+')} and make it worse for {worse}."
     )
 
 
@@ -94,9 +94,10 @@ def _harm(outcomes: Sequence[Outcome]) -> str:
     lines = [
         f"Hold-out: of {found.judged} members whose hold-out can tell, {len(found.on_holdout)} run "
         "a model with a lower hold-out PR-AUC than their local-only model.",
-        f"Test part: of {found.tested} members, {len(found.on_test)} run a significantly worse "
-        f"model (95 % bootstrap interval wholly below 0). If all ran equal models, "
-        f"{found.expected_false_alarms:.1f} would be expected by chance.",
+        f"Test part: of {found.tested} members that run the release, for {len(found.on_test)} "
+        "it is significantly worse than their local-only model (95 % bootstrap interval wholly "
+        f"below 0). If it were equally good, {found.expected_false_alarms:.1f} would be expected "
+        "by chance.",
     ]
     for one in found.on_holdout:
         lines.append(
