@@ -1,0 +1,123 @@
+"""The privacy budget: refused before training, charged before masking, shown on request."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from coordinator.db.records import RunState
+from coordinator.rounds.plan import RunSettings
+from participant.cli.main import app
+from participant.privacy.accounting import Charge
+from participant.store import Store
+from shared.console import run_app
+from shared.secagg import Member
+from tests.support import runs as runs_support
+from tests.support.runs import SETTINGS, Federation, federation
+
+PRIVATE = RunSettings(**{**SETTINGS.model_dump(), "rounds": 2, "dp_epsilon": 8.0})
+
+
+@pytest.fixture(autouse=True)
+def _noise_learner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the stand-in learner answer private rounds, too."""
+
+    def update(self: object, _model: object, _config: object) -> np.ndarray:
+        return np.full(self.spec.n_params, self.step, dtype=np.float32)  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(runs_support.KnownLearner, "private_update", update, raising=False)
+
+
+def folders(fed: Federation) -> list[Path]:
+    return list(fed.alliance.member_dirs.values())
+
+
+def set_policy(folder: Path, text: str) -> None:
+    path = folder / "policy.toml"
+    path.write_text(path.read_text() + text)
+
+
+def rows_of(folder: Path) -> list[tuple[str, str]]:
+    store = Store.open(folder)
+    try:
+        return [(row.slot, row.kind) for row in store.ledger.entries()]
+    finally:
+        store.close()
+
+
+def test_over_budget_and_too_weak_runs_are_refused_before_training(tmp_path: Path) -> None:
+    with federation(tmp_path, members=7) as fed:
+        set_policy(folders(fed)[0], "privacy_budget = 1.0\n")
+        set_policy(folders(fed)[1], "max_run_epsilon = 2.0\n")
+        run_id = fed.start(PRIVATE)
+        assert fed.drive(run_id).state is RunState.COMPLETED
+        assert fed.refusals(run_id) == {1: "privacy_budget", 2: "privacy_floor"}
+        assert rows_of(folders(fed)[0]) == []
+        assert rows_of(folders(fed)[2]) != []
+
+
+def test_a_member_may_demand_record_privacy(tmp_path: Path) -> None:
+    with federation(tmp_path) as fed:
+        set_policy(folders(fed)[4], "require_record_dp = true\n")
+        run_id = fed.start(SETTINGS)
+        assert fed.drive(run_id).state is RunState.COMPLETED
+        assert fed.refusals(run_id) == {5: "privacy_floor"}
+
+
+def test_a_crash_between_charge_and_masking_never_counts_too_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node dies after the ledger was written; it comes back, masks, and owes at least that."""
+    seen: list[list[tuple[str, str]]] = []
+    mask, state = Member.mask, {"died": False}
+    with federation(tmp_path) as fed:
+
+        def dying(self: Member, vector: np.ndarray):  # type: ignore[no-untyped-def]
+            if self.index == 1:
+                seen.append(rows_of(folders(fed)[0]))
+                if not state["died"]:
+                    state["died"] = True
+                    raise OSError("killed")
+            return mask(self, vector)
+
+        monkeypatch.setattr(Member, "mask", dying)
+        fed.drive(fed.start(PRIVATE))
+        charged = rows_of(folders(fed)[0])
+    assert state["died"]
+    assert all(at_mask for at_mask in seen)
+    training = [slot for slot, kind in charged if kind == "training"]
+    assert len(training) == len(set(training)) >= 2
+    for at_mask in seen:
+        assert set(at_mask) <= set(charged)
+
+
+def test_project_says_no_with_exit_code_8_and_ledger_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*words: str) -> int:
+        monkeypatch.setattr("sys.argv", ["touchstone-participant", *words])
+        return run_app(app, "touchstone-participant")
+
+    (tmp_path / "policy.toml").write_text("privacy_budget = 8.5\n")
+    store = Store.open(tmp_path)
+    here = ("--dir", str(tmp_path))
+    assert run("privacy", "project", *here, "--epsilon", "8", "--json") == 0
+    data = json.loads(capsys.readouterr().out)["data"]
+    assert data["within_budget"]
+    assert 7 < data["run_epsilon"] <= 8
+    store.ledger.charge("ab" * 16, 1, "1.0", "training", Charge("gaussian", 1.5))
+    store.ledger.charge("ab" * 16, 1, "1.0", "evaluation", Charge("laplace", 0.4))
+    store.ledger.charge("cd" * 16, 1, "1.0", "training", Charge("none", 0.0))
+    store.close()
+    assert run("privacy", "project", *here, "--epsilon", "8") == 8
+    assert "budget" in capsys.readouterr().err
+    assert run("privacy", "ledger", *here, "--json") == 0
+    told = json.loads(capsys.readouterr().out)["data"]
+    assert [one["run_id"] for one in told["runs"]] == ["ab" * 16, "cd" * 16]
+    assert told["unprotected"] == 1
+    assert 6.5 < told["epsilon"] < 8.5
+    assert run("privacy", "ledger", *here) == 0
+    assert "no epsilon bounds" in capsys.readouterr().out
