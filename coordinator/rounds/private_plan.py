@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from shared.errors import BadInput
 from shared.model.layout import ModelSpec
 from shared.privacy.terms import (
+    USUAL_EPSILON,
+    USUAL_ROWS,
     PrivacyTerms,
     evaluation_epsilon,
     full_rows,
@@ -22,10 +24,6 @@ if TYPE_CHECKING:
 NOISE_DEVIATIONS = 6
 """Deviations of a member's noise that pass the coordinate clip: the sum's range is made for honest
 updates, which are mostly noise here."""
-
-USUAL_ROWS = 2000
-USUAL_EPSILON = 4.0
-"""Below these a private model is seldom worth running (docs: differential privacy)."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ def warnings(settings: RunSettings) -> list[str]:
         return []
     found = [
         f"members with fewer than {USUAL_ROWS:,} training rows each will seldom gain from a "
-        "private run; they see their own warning"
+        "private run; their own logs say so"
     ]
     if settings.dp_epsilon < USUAL_EPSILON:
         found.append(f"below epsilon {USUAL_EPSILON:g} a model needs many rows to be usable")

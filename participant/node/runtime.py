@@ -37,6 +37,7 @@ from shared.fleet.exchange import FAILED, REFUSED, Answer, Instruction
 from shared.fleet.refusals import APPROVAL_PENDING, NOT_YET
 from shared.limits import MIN_GROUP
 from shared.model.layout import ModelSpec
+from shared.privacy.terms import USUAL_EPSILON, USUAL_ROWS
 from shared.secagg import peek
 from shared.trust.manifest import RunManifest, VerifiedManifest, verify_manifest
 
@@ -207,6 +208,8 @@ class NodeRuntime:
         self._waiting.pop(manifest.run_id, None)
         try:
             consent(policy, manifest, facts)
+            if manifest.private and _seldom_usable(manifest, known):
+                _log.warning("a private model of so few rows, or at so small an epsilon, is weak")
         except PolicyRefused as error:
             if error.reason in NOT_YET:
                 self._waiting[manifest.run_id] = known
@@ -301,6 +304,10 @@ def _told(error: PolicyRefused) -> Answer:
     """Return a refusal as it leaves this member: no more than the list of reasons lets out."""
     code = told_to_coordinator(error.reason)
     return Answer(REFUSED, code=code, text=REASONS[code].text if code in REASONS else "")
+
+
+def _seldom_usable(manifest: RunManifest, known: DataFacts) -> bool:
+    return known.rows < USUAL_ROWS or manifest.epsilon_floor_milli < USUAL_EPSILON * 1000
 
 
 @cache

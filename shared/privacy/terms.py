@@ -29,6 +29,10 @@ FULL_ROWS = 1000
 less epsilon a step is as sure only with more records, so the number grows as the noise does
 (docs: differential privacy, Choosing the settings)."""
 
+USUAL_ROWS = 2000
+USUAL_EPSILON = 4.0
+"""Below these a private model is seldom worth running (docs: differential privacy)."""
+
 _REFERENCE = 8.0
 DELTA_UNIT = 1e-9
 MAX_DELTA = 1e-3

@@ -1,0 +1,200 @@
+"""``python -m simulations.studies.privacy_utility``: what privacy for single records costs in use.
+
+Every figure is of the model that production code trains (``private_update`` with its own noise),
+averaged over members; the secure sum is left out, because it is exact. Listings are judged by the
+world's truth on the weeks after training. "none" is the same model and schedule with noise of a
+hundredth of the clip, "alone" the best non-private model that a member makes of its own records.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from participant.ingest.service import read_records
+from participant.training.baseline import fit_local
+from participant.training.dataset import TrainingSet
+from participant.training.inference import logits_of
+from participant.training.matrix import to_csr
+from participant.training.private import PrivateConfig, private_update
+from shared.console import say
+from shared.model.features.build import build_features
+from shared.model.features.history import History
+from shared.model.layout import ModelSpec, init_vector
+from shared.model.metrics import pr_auc, roc_auc
+from shared.privacy.terms import RATE, STEPS, PrivacyTerms, full_rows, plan_privacy
+from simulations.shops import deal_shops, load_shops, write_shops
+from simulations.world import WorldConfig, evaluation_listings, generate, training_records
+from simulations.world.splits import split
+
+COMPACT, NETWORK = ModelSpec.compact(), ModelSpec()
+DELTA, ROUNDS = 1e-5, 10
+EPSILONS = (1.0, 2.0, 4.0, 8.0)
+LITTLE = PrivacyTerms(10_000, STEPS, 10, 10)
+SHOP_ROWS = 100
+SHOPS_AT = datetime(2024, 1, 1, tzinfo=UTC)
+
+Score = Callable[[NDArray[np.int8], NDArray[np.float32]], float]
+Test = tuple[csr_matrix, NDArray[np.int8]]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One member's records for the compact model and for its own, and what both are judged on."""
+
+    compact: tuple[TrainingSet, Test] = field(repr=False)
+    own: tuple[TrainingSet, Test] | None = field(repr=False, default=None)
+
+
+def world_members(seed: int, per_week: int, members: int, *, own: bool = True) -> list[Member]:
+    """Return the members of a world with some ``per_week`` new listings a week each."""
+    world = generate(WorldConfig(seed=seed, members=members, listings_per_week=per_week))
+    now, found = world.week_start(world.config.train_weeks), []
+    for name in world.members:
+        records, later = training_records(world, name), evaluation_listings(world, name)
+        mine = world.members[name]
+        truth = mine.truth["counterfeit"].to_numpy()[split(world, name).test].astype(np.int8)
+        history = History(mine.listings, mine.complaints)
+
+        def build(
+            spec: ModelSpec,
+            records: dict = records,
+            later: object = later,
+            history: History = history,
+            truth: NDArray[np.int8] = truth,
+        ) -> tuple[TrainingSet, Test]:
+            batch = build_features(
+                later,
+                "listings",
+                hash_bits=spec.hash_bits,
+                as_of=later["updated_at"],
+                history=history,
+                compact=spec.linear,
+            )
+            training = TrainingSet.from_records(
+                "listings",
+                records["listings"],
+                spec=spec,
+                as_of=now,
+                complaints=records["complaints"],
+                verdicts=records["verdicts"],
+            )
+            return training, (to_csr(batch, spec.rows), truth)
+
+        found.append(Member(build(COMPACT), build(NETWORK) if own else None))
+    return found
+
+
+def shop_members(seed: int, data: Path) -> list[Member]:
+    """Return members that the real shops were dealt to.
+
+    One with a single class in its test part has no score and is left out of every mean.
+    """
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write_shops(deal_shops(load_shops(data), seed=seed), Path(folder))
+        for parts in paths.values():
+            train, test = (
+                read_records(parts[name], "shops", "online_shops")[0] for name in ("train", "test")
+            )
+
+            def build(spec: ModelSpec, train: object = train, test: object = test):  # type: ignore[no-untyped-def]
+                batch = build_features(
+                    test, "shops", hash_bits=spec.hash_bits, as_of=SHOPS_AT, compact=spec.linear
+                )
+                data = TrainingSet.from_records("shops", train, spec=spec, as_of=SHOPS_AT)
+                return data, (to_csr(batch, spec.rows), test["label"].to_numpy())
+
+            found.append(Member(build(COMPACT), build(NETWORK)))
+    return found
+
+
+def federated(members: list[Member], epsilon: float | None, rows: int | None = None) -> np.ndarray:
+    """Return the compact model after a run at ``epsilon``; None adds next to no noise."""
+    terms = LITTLE
+    if epsilon is not None:
+        terms = plan_privacy(epsilon, DELTA, rounds=ROUNDS, steps=STEPS)
+    config = PrivateConfig(terms, RATE, rows or full_rows(epsilon or EPSILONS[-1], DELTA))
+    vector = init_vector(COMPACT, 0)
+    for _ in range(ROUNDS):
+        moved = [private_update(COMPACT, vector, one.compact[0], config) for one in members]
+        vector = (vector + np.mean(moved, axis=0)).astype(np.float32)
+    return vector
+
+
+def judged(members: list[Member], vectors: list[np.ndarray], score: Score) -> float:
+    """Return the mean score of each member's vector on its own test part."""
+    values = [
+        score(one.compact[1][1], logits_of(COMPACT, vector, one.compact[1][0]))
+        for one, vector in zip(members, vectors, strict=True)
+    ]
+    return float(np.nanmean(values))
+
+
+def alone(members: list[Member], score: Score) -> float:
+    """Return the mean score of the best model that each member makes by itself, not private."""
+    values = []
+    for one in members:
+        if one.own is not None:
+            training, (matrix, truth) = one.own
+            values.append(score(truth, logits_of(NETWORK, fit_local(training).vector, matrix)))
+    return float(np.nanmean(values)) if values else float("nan")
+
+
+def rows_of(name: str, members: list[Member], score: Score, rows: int | None = None) -> list[str]:
+    """Return the table rows of one federation: together, and each member's own private model."""
+    size = int(np.mean([one.compact[0].train_rows for one in members]))
+    bar = alone(members, score)
+    together, single = [], []
+    for epsilon in (*EPSILONS, None):
+        vector = federated(members, epsilon, rows)
+        together.append(judged(members, [vector] * len(members), score))
+        own = [federated([one], epsilon, rows) for one in members]
+        single.append(judged(members, own, score))
+    cells = (" | ".join(f"{value:.3f}" for value in line) for line in (together, single))
+    labels = ("together", "each its own private model")
+    return [
+        f"| {name}, {size:,} rows | {label} | {line} | {bar:.3f} |"
+        for label, line in zip(labels, cells, strict=True)
+    ]
+
+
+def main() -> int:
+    """Print the table; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m simulations.studies.privacy_utility")
+    parser.add_argument("--data", type=Path, help="folder of the real shops")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[31, 32])
+    parser.add_argument("--per-week", type=int, nargs="*", default=[105, 550])
+    parser.add_argument("--members", type=int, default=8)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    head = " | ".join(f"ε {epsilon:g}" for epsilon in EPSILONS)
+    out = [f"| data, training rows a member | model | {head} | none | alone |"]
+    out.append("|" + "---|" * (len(EPSILONS) + 4))
+    for per_week in options.per_week:
+        for seed in options.seeds:
+            say(f"world {seed}, {per_week} listings a week")
+            members = world_members(seed, per_week, options.members, own=per_week < 300)
+            out += rows_of(f"world {seed}", members, pr_auc)
+            sys.stdout.write("\n".join(out[-2:]) + "\n")
+            sys.stdout.flush()
+    if options.data is not None:
+        for seed in options.seeds:
+            say(f"shops, deal {seed}")
+            out += rows_of(f"shops {seed}", shop_members(seed, options.data), roc_auc, SHOP_ROWS)
+    sys.stdout.write("\n".join(out) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
