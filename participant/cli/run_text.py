@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from participant.node.decide import AskedRun
-from participant.node.explain import Explanation
 from shared.clock import rfc3339
 from shared.console import out
 from shared.trust.manifest import VerifiedManifest
+
+if TYPE_CHECKING:
+    from participant.node.decide import AskedRun
+    from participant.node.explain import Explanation
 
 
 def manifest_data(verified: VerifiedManifest) -> dict[str, Any]:

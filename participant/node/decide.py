@@ -7,8 +7,8 @@ from datetime import datetime
 from pathlib import Path
 
 from participant.node.approvals import Approval
+from participant.node.asked import approvals_of, find_run
 from participant.node.consent import Said
-from participant.node.explain import approvals_of, find_run
 from participant.store import Store
 from shared.errors import BadInput, StateError, VerificationError
 from shared.limits import MAX_REASON

@@ -8,16 +8,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from participant.node.approvals import Approval, Approvals
-from participant.node.config import NodeConfig
+from participant.node.approvals import Approval
+from participant.node.asked import approvals_of, find_run
 from participant.node.consent import RULES, Facts
 from participant.node.facts import facts_for
 from participant.node.learner import DataFacts, StoreLearner
 from participant.node.policy import POLICY_FILE, Policy, load_policy
 from participant.node.reasons import REASONS, told_to_coordinator
-from participant.node.run_ids import resolve
 from participant.store import Store
-from shared.errors import NotFound, PolicyRefused
+from shared.errors import PolicyRefused
 from shared.model.layout import ModelSpec
 from shared.trust.manifest import RunManifest, VerifiedManifest
 
@@ -139,29 +138,6 @@ def judge_run(
         approval=approvals.decision(verified),
         expired=manifest.expires_at <= now,
     )
-
-
-def approvals_of(state_dir: Path) -> Approvals:
-    """Return the approvals of a joined folder."""
-    config = NodeConfig.load(state_dir)
-    return Approvals(state_dir, bytes.fromhex(config.alliance.coordinator_public_key))
-
-
-def find_run(approvals: Approvals, text: str) -> VerifiedManifest:
-    """Return the manifest of the run that ``text`` begins the id of.
-
-    Raises:
-        BadInput: it is not hexadecimal.
-        NotFound: no run this node was asked to join, or more than one, begins so.
-    """
-    known = (run.manifest.run_id for run in approvals.runs())
-    found = approvals.manifest(resolve(text, known))
-    if found is None:
-        raise NotFound(
-            "this node was not asked to join that run",
-            hint="`touchstone-participant run list` shows the runs it was asked to join",
-        )
-    return found
 
 
 def answers_to(store: Store, run_id: bytes) -> tuple[Answer, ...]:

@@ -1,4 +1,4 @@
-"""Every refusal has a reason code, is audited on both sides, and is explained at the member only."""
+"""Every refusal has a reason code, is in both audit logs, and is explained at the member alone."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def _wrong_command(line: str, *, complete: bool) -> list[str]:
             given.add(word)
             rest = rest if options[word].is_flag else rest[1:]
     taken = [p for p in command.params if isinstance(p, click.Argument)]
-    if arguments > len(taken):
+    if arguments > len(taken) and all(p.nargs == 1 for p in taken):
         return ["too many arguments"]
     if not complete:
         return []
