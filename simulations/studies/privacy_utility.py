@@ -32,6 +32,7 @@ from shared.model.features.build import build_features
 from shared.model.features.history import History
 from shared.model.layout import ModelSpec, init_vector
 from shared.model.metrics import pr_auc, roc_auc
+from shared.privacy.keystream import Keystream
 from shared.privacy.terms import RATE, STEPS, PrivacyTerms, full_rows, plan_privacy
 from simulations.shops import deal_shops, load_shops, write_shops
 from simulations.world import WorldConfig, evaluation_listings, generate, training_records
@@ -119,15 +120,23 @@ def shop_members(seed: int, data: Path) -> list[Member]:
     return found
 
 
-def federated(members: list[Member], epsilon: float | None, rows: int | None = None) -> np.ndarray:
-    """Return the compact model after a run at ``epsilon``; None adds next to no noise."""
+def federated(
+    members: list[Member],
+    epsilon: float | None,
+    rows: int | None = None,
+    stream: Keystream | None = None,
+) -> np.ndarray:
+    """Return the compact model after a run at ``epsilon``; None adds next to no noise.
+
+    A ``stream`` makes the noise the same every time, for tests.
+    """
     terms = LITTLE
     if epsilon is not None:
         terms = plan_privacy(epsilon, DELTA, rounds=ROUNDS, steps=STEPS)
     config = PrivateConfig(terms, RATE, rows or full_rows(epsilon or EPSILONS[-1], DELTA))
     vector = init_vector(COMPACT, 0)
     for _ in range(ROUNDS):
-        moved = [private_update(COMPACT, vector, one.compact[0], config) for one in members]
+        moved = [private_update(COMPACT, vector, one.compact[0], config, stream) for one in members]
         vector = (vector + np.mean(moved, axis=0)).astype(np.float32)
     return vector
 
@@ -169,6 +178,28 @@ def rows_of(name: str, members: list[Member], score: Score, rows: int | None = N
     ]
 
 
+def plot(table: str, path: Path) -> None:
+    """Draw the "together" rows of a printed table, each beside its non-private local models."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2))
+    axes = figure.subplots()
+    for line in dict.fromkeys(table.splitlines()):
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) != len(EPSILONS) + 4 or cells[1] != "together":
+            continue
+        values = [float(cell) for cell in cells[2:]]
+        drawn = axes.plot(range(len(EPSILONS) + 1), values[:-1], marker="o", label=cells[0])
+        axes.axhline(values[-1], color=drawn[0].get_color(), linestyle=":", linewidth=1)
+    axes.set_xticks(range(len(EPSILONS) + 1), [f"{epsilon:g}" for epsilon in EPSILONS] + ["none"])
+    axes.set_xlabel("epsilon of the run (dotted: each member's own model, not private)")
+    axes.set_ylabel("PR-AUC (shops: ROC-AUC), mean over members")
+    axes.set_ylim(0, 1)
+    axes.legend(fontsize=8, loc="lower right")
+    figure.tight_layout()
+    figure.savefig(path, format="svg", metadata={"Date": None})
+
+
 def main() -> int:
     """Print the table; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m simulations.studies.privacy_utility")
@@ -176,7 +207,12 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="*", default=[31, 32])
     parser.add_argument("--per-week", type=int, nargs="*", default=[105, 550])
     parser.add_argument("--members", type=int, default=8)
+    parser.add_argument("--plot", type=Path, help="draw the table to this SVG file")
+    parser.add_argument("--table", type=Path, help="draw this printed table, measure nothing")
     options = parser.parse_args()
+    if options.table is not None and options.plot is not None:
+        plot(options.table.read_text("utf-8"), options.plot)
+        return 0
     torch.set_num_threads(1)
     head = " | ".join(f"ε {epsilon:g}" for epsilon in EPSILONS)
     out = [f"| data, training rows a member | model | {head} | none | alone |"]
@@ -193,6 +229,8 @@ def main() -> int:
             say(f"shops, deal {seed}")
             out += rows_of(f"shops {seed}", shop_members(seed, options.data), roc_auc, SHOP_ROWS)
     sys.stdout.write("\n".join(out) + "\n")
+    if options.plot is not None:
+        plot("\n".join(out), options.plot)
     return 0
 
 
