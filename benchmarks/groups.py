@@ -1,14 +1,14 @@
 """A round of a thousand members in groups, in process: seconds, memory, and where they go.
 
 Usage: python benchmarks/groups.py [--members 1000] [--params 100000] [--lost 5] [--groups K]
-           [--slots 8] [--workers 2] [--median]
+           [--slots 8] [--workers 2] [--median] [--repeat 5]
 
 Every member is a real ``Member``, every group has a real ``Coordinator``: X25519 and ML-KEM boxes,
 signatures, Shamir sharing, masks and unmasking. Included: drawing the groups, every group's
 set-up of ``--slots`` slots, one round (quantising, masking, hashing, unmasking with ``--lost``
 per cent gone after set-up), the check of every sum, their combination. Not included: training,
 disks, network, and the comparison with the exact mean at the end. ``--workers`` processes share
-the groups; a group never needs another one.
+the groups; a group never needs another one. The last line is the median of ``--repeat`` rounds.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import hashlib
 import os
 import resource
 import secrets
+import statistics
 import sys
 import time
 from collections import defaultdict
@@ -203,7 +204,17 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=8)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--median", action="store_true")
+    parser.add_argument("--repeat", type=int, default=5)
     options = parser.parse_args()
+    walls, peaks = zip(*(measure(options) for _ in range(options.repeat)), strict=True)
+    print(
+        f"median of {options.repeat}: {statistics.median(walls):.1f} s "
+        f"({min(walls):.1f} to {max(walls):.1f}), peak memory {max(peaks):.0f} MiB at most"
+    )
+
+
+def measure(options: argparse.Namespace) -> tuple[float, float]:
+    """Run one round, print what it cost, and return its seconds and its peak memory in MiB."""
     started, load = time.perf_counter(), os.getloadavg()[0]
     members = range(1, options.members + 1)
     nonces = tuple(secrets.token_bytes(32) for _ in members)
@@ -227,7 +238,7 @@ def main() -> None:
     alive = [i for item in results for i in item.alive]
     if not options.median:
         check(total, alive, options.params, Quantiser(15, 1.0).scale)
-    report(options, groups, results, wall, load)
+    return wall, report(options, groups, results, wall, load)
 
 
 def report(
@@ -236,7 +247,8 @@ def report(
     results: list[GroupResult],
     wall: float,
     load: float,
-) -> None:
+) -> float:
+    """Print one round's figures and return its peak memory in MiB over all processes."""
     sizes = sorted(map(len, groups))
     survivors = sum(len(item.alive) for item in results)
     print(
@@ -253,6 +265,7 @@ def report(
     peak = own + peaks if options.workers > 1 else own
     print(f"  {'all CPU':28}{sum(sum(i.spent.values()) for i in results):8.1f} s")
     print(f"{wall:.1f} s on the wall, peak memory {peak:.0f} MiB over all processes")
+    return peak
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ Usage: python benchmarks/secagg.py [--members 20] [--params 1000000] [--lost 0 2
 CPU seconds of the whole process (both threads of ours count), per member and for the
 coordinator; SHA-256 of the uploads, which runs while they arrive, in a column of its own. Set-up is
 shown per round, that is divided by its slots. Flower's SecAgg+ sets up anew every round; its
-figures are the sum of its stages. Training costs nothing on either side. Every figure is the median
+figures are the sum of its stages. All members answer; as in a real round, our coordinator reads as
+many answers as open the sum. Training costs nothing on either side. Every figure is the median
 of ``--repeat`` runs, ours and Flower's in turn; the load average is printed beside them.
 ``--plot FILE.svg --from FILE`` draws stored figures again.
 """
@@ -140,13 +141,15 @@ def run_ours(members: int, params: int, lost: int) -> Row:
         watch("hash", lambda data=upload.vector.data: hashlib.sha256(data).digest())
         watch("desk", desk.on_masked, i, upload.header, upload.vector)
     watch("desk", desk.close_masked)
-    request = watch("desk", desk.unmask_request)
-    for i in alive:
-        watch("desk", desk.on_unmask, i, watch("node", nodes[i].handle, request))
+    steps = [(desk.unmask_request, desk.on_unmask, lambda: desk.can_release or desk.can_finish)]
     if desk.needs_release:
-        request = watch("desk", desk.release_request)
-        for i in alive:
-            watch("desk", desk.on_release, i, watch("node", nodes[i].handle, request))
+        steps.append((desk.release_request, desk.on_release, lambda: desk.can_finish))
+    for ask, take, enough in steps:
+        request = watch("desk", ask)
+        answers = {i: watch("node", nodes[i].handle, request) for i in alive}
+        for i, answer in answers.items():
+            if not enough():  # as the real coordinator does: later answers are not looked at
+                watch("desk", take, i, answer)
     result = watch("desk", desk.finish_round)
     opened = check_sum(result.vector, layout, len(result.survivors), terms.quantiser)
     worst = float(np.abs(opened.mean - delta).max())
