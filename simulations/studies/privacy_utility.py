@@ -41,7 +41,8 @@ from simulations.world.splits import split
 COMPACT, NETWORK = ModelSpec.compact(), ModelSpec()
 DELTA, ROUNDS = 1e-5, 10
 EPSILONS = (1.0, 2.0, 4.0, 8.0)
-LITTLE = PrivacyTerms(10_000, STEPS, 10, 10)
+LITTLE = 10
+"""Thousandths of the clip: next to no noise."""
 SHOP_ROWS = 100
 SHOPS_AT = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -125,14 +126,16 @@ def federated(
     epsilon: float | None,
     rows: int | None = None,
     stream: Keystream | None = None,
+    *,
+    steps: int = STEPS,
 ) -> np.ndarray:
     """Return the compact model after a run at ``epsilon``; None adds next to no noise.
 
     A ``stream`` makes the noise the same every time, for tests.
     """
-    terms = LITTLE
+    terms = PrivacyTerms(10_000, steps, LITTLE, LITTLE)
     if epsilon is not None:
-        terms = plan_privacy(epsilon, DELTA, rounds=ROUNDS, steps=STEPS)
+        terms = plan_privacy(epsilon, DELTA, rounds=ROUNDS, steps=steps)
     config = PrivateConfig(terms, RATE, rows or full_rows(epsilon or EPSILONS[-1], DELTA))
     vector = init_vector(COMPACT, 0)
     for _ in range(ROUNDS):
@@ -160,15 +163,22 @@ def alone(members: list[Member], score: Score) -> float:
     return float(np.nanmean(values)) if values else float("nan")
 
 
-def rows_of(name: str, members: list[Member], score: Score, rows: int | None = None) -> list[str]:
+def rows_of(
+    name: str,
+    members: list[Member],
+    score: Score,
+    rows: int | None = None,
+    *,
+    steps: int = STEPS,
+) -> list[str]:
     """Return the table rows of one federation: together, and each member's own private model."""
     size = int(np.mean([one.compact[0].train_rows for one in members]))
     bar = alone(members, score)
     together, single = [], []
     for epsilon in (*EPSILONS, None):
-        vector = federated(members, epsilon, rows)
+        vector = federated(members, epsilon, rows, steps=steps)
         together.append(judged(members, [vector] * len(members), score))
-        own = [federated([one], epsilon, rows) for one in members]
+        own = [federated([one], epsilon, rows, steps=steps) for one in members]
         single.append(judged(members, own, score))
     cells = (" | ".join(f"{value:.3f}" for value in line) for line in (together, single))
     labels = ("together", "each its own private model")
@@ -207,6 +217,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="*", default=[31, 32])
     parser.add_argument("--per-week", type=int, nargs="*", default=[105, 550])
     parser.add_argument("--members", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=STEPS, help="noisy steps a round")
     parser.add_argument("--plot", type=Path, help="draw the table to this SVG file")
     parser.add_argument("--table", type=Path, help="draw this printed table, measure nothing")
     options = parser.parse_args()
@@ -221,13 +232,14 @@ def main() -> int:
         for seed in options.seeds:
             say(f"world {seed}, {per_week} listings a week")
             members = world_members(seed, per_week, options.members, own=per_week < 300)
-            out += rows_of(f"world {seed}", members, pr_auc)
+            out += rows_of(f"world {seed}", members, pr_auc, steps=options.steps)
             sys.stdout.write("\n".join(out[-2:]) + "\n")
             sys.stdout.flush()
     if options.data is not None:
         for seed in options.seeds:
             say(f"shops, deal {seed}")
-            out += rows_of(f"shops {seed}", shop_members(seed, options.data), roc_auc, SHOP_ROWS)
+            shops = shop_members(seed, options.data)
+            out += rows_of(f"shops {seed}", shops, roc_auc, SHOP_ROWS, steps=options.steps)
     sys.stdout.write("\n".join(out) + "\n")
     if options.plot is not None:
         plot("\n".join(out), options.plot)
