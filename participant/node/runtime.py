@@ -108,7 +108,8 @@ class NodeRuntime:
             return _told(error)
         except TouchstoneError as error:
             _log.warning("step failed", code=error.code, reason=error.message)
-            return Answer(FAILED, code=error.code, text=error.message)
+            # The message stays here: of a training error it may tell of the records.
+            return Answer(FAILED, code=error.code)
 
     # -- steps ------------------------------------------------------------------------------
 

@@ -19,8 +19,8 @@ from participant.node.reasons import REASONS, refusal, told_to_coordinator
 from participant.node.runtime import NodeRuntime
 from participant.store import Store
 from shared.clock import SystemClock
-from shared.errors import Exit, InternalError
-from shared.fleet.exchange import REFUSED, Instruction
+from shared.errors import Exit, InternalError, StateError
+from shared.fleet.exchange import FAILED, REFUSED, Instruction
 from shared.fleet.refusals import DATA_NOT_READY, NOT_YET, UNEXPLAINED
 from shared.trust.manifest import sign_manifest
 from tests.support.commands import run as command
@@ -143,6 +143,15 @@ def test_a_reason_that_is_not_listed_cannot_be_given():
 def test_nothing_that_follows_from_records_is_told_by_name():
     assert {code for code, why in REASONS.items() if why.told == DATA_NOT_READY} == RECORDS
     assert all(why.text and not why.text.endswith(".") for why in REASONS.values())
+
+
+def test_the_message_of_a_failure_stays_at_the_member(case, monkeypatch):
+    def fails(*_arguments):
+        raise StateError("only 12 of the 340 records are of the rarer class")
+
+    monkeypatch.setattr(runtime, "consent", fails)
+    answer = case.answer(case.start())
+    assert (answer.status, answer.code, answer.text) == (FAILED, StateError.code, "")
 
 
 @pytest.mark.parametrize("code", sorted(RECORDS))
