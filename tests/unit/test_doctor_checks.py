@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 from collections import namedtuple
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -33,7 +33,6 @@ from shared.trust.roster import Roster, RosterEntry
 from tests.support.alliance import Alliance, found_alliance
 from tests.support.contract import sound, store_of
 
-NOW = SystemClock().now()
 SPENT = (Status.FAIL, "budget_spent")
 
 
@@ -47,6 +46,11 @@ def node(alliance: Alliance, tmp_path: Path) -> Path:
     target = shutil.copytree(alliance.dir_of("a"), tmp_path / "node")
     target.chmod(0o700)
     return target
+
+
+def now() -> datetime:
+    """Return the time of the call: certificates are 5 minutes older than their founding, no more."""
+    return SystemClock().now()
 
 
 def by_name(found: list[Check]) -> dict[str, Check]:
@@ -229,7 +233,7 @@ class TestCertificates:
         ],
     )
     def test_how_long_they_last(self, node: Path, days: int, found: tuple[Status, str]) -> None:
-        at = NOW + timedelta(days=days)
+        at = now() + timedelta(days=days)
         checks = by_name(list(certificates.check_certificates(node, at)))
         assert result(checks["certificate_connection"]) == found
         assert result(checks["certificate_identity"]) == found
@@ -237,7 +241,7 @@ class TestCertificates:
     def test_keys_that_do_not_fit(self, node: Path, alliance: Alliance) -> None:
         other = KeyStore.of(alliance.dir_of("b"))
         shutil.copy(other.tls_key, KeyStore.of(node).tls_key)
-        found = attempt("certificates", lambda: certificates.check_certificates(node, NOW))
+        found = attempt("certificates", lambda: certificates.check_certificates(node, now()))
         assert result(found[-1]) == (Status.FAIL, "key_unreadable")
         assert found[0].name == "certificate_authority"
 
@@ -245,13 +249,13 @@ class TestCertificates:
         other = KeyStore.of(alliance.dir_of("b"))
         for name in ("tls.pem", "tls.key.pem", "identity.pem", "identity.key.pem"):
             shutil.copy(other.folder / name, node / "keys" / name)
-        checks = by_name(list(certificates.check_certificates(node, NOW)))
+        checks = by_name(list(certificates.check_certificates(node, now())))
         assert checks["certificate_connection"].code == "another_member"
         assert checks["certificate_identity"].code == "another_member"
 
     def test_another_identity_key(self, node: Path, alliance: Alliance) -> None:
         shutil.copy(KeyStore.of(alliance.dir_of("b")).identity_key, node / "keys")
-        found = attempt("certificates", lambda: certificates.check_certificates(node, NOW))
+        found = attempt("certificates", lambda: certificates.check_certificates(node, now()))
         assert result(found[-1]) == (Status.FAIL, "certificate_refused")
 
 
@@ -269,7 +273,7 @@ class TestRecords:
         assert {found[name].status for name in ("audit", "data", "budget")} == {Status.SKIPPED}
 
     def test_a_sound_store(self, stored: Path) -> None:
-        clock = FixedClock(NOW)
+        clock = FixedClock(now())
         found = by_name(list(records.check_records(stored, clock)))
         assert {name: found[name].status for name in ("database", "audit")} == {
             "database": Status.OK,
@@ -285,7 +289,7 @@ class TestRecords:
         store.close()
         part = one_failure(report)
         monkeypatch.setattr(records, "contract_of", lambda _store, _table: part)
-        check = records.check_contract(stored, FixedClock(NOW))
+        check = records.check_contract(stored, FixedClock(now()))
         assert result(check) == (Status.FAIL, "data_contract")
         assert not any(character.isdigit() for character in check.text)  # codes, no counts
 
@@ -337,19 +341,19 @@ class TestRecords:
         store = Store.open(stored)
         store.ledger.charge("aa", 1, "s1", "evaluation", Charge("laplace", amount))
         store.close()
-        check = records.check_budget(stored, FixedClock(NOW))
+        check = records.check_budget(stored, FixedClock(now()))
         assert result(check) == found
         assert f"{amount:.2f} of 10 spent (evaluation_epsilon_budget)" in check.text
 
     def test_a_training_budget_that_is_spent(self, stored: Path) -> None:
         (stored / "policy.toml").write_text("privacy_budget = 0.0\n")
-        assert result(records.check_budget(stored, FixedClock(NOW))) == (Status.OK, "ok")
+        assert result(records.check_budget(stored, FixedClock(now()))) == (Status.OK, "ok")
         (stored / "policy.toml").write_text("privacy_budget = 1.0\n")
-        assert result(records.check_budget(stored, FixedClock(NOW))) == (Status.OK, "ok")
+        assert result(records.check_budget(stored, FixedClock(now()))) == (Status.OK, "ok")
         store = Store.open(stored)
         store.ledger.charge("aa", 1, "s1", "training", gaussian([0.5]))
         store.close()
-        assert result(records.check_budget(stored, FixedClock(NOW))) == SPENT
+        assert result(records.check_budget(stored, FixedClock(now()))) == SPENT
 
     def test_a_model_that_no_longer_loads(self, node: Path) -> None:
         assert result(records.check_model(node)) == (Status.WARN, "no_model")
