@@ -49,7 +49,7 @@ def node(alliance: Alliance, tmp_path: Path) -> Path:
 
 
 def now() -> datetime:
-    """Return the time of the call: certificates are 5 minutes older than their founding, no more."""
+    """Return the time of the call: a certificate begins five minutes before its founding."""
     return SystemClock().now()
 
 
