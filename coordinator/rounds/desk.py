@@ -89,7 +89,7 @@ class GroupDesk:
         chosen = sorted(index for index in session.confirmed if session.nodes[index] in here)
         if len(chosen) < run.manifest.secure_sum.n_min:
             return
-        exchange = self._exchange(session)
+        exchange = RoundExchange.of(self._run, session)
         try:
             result = exchange.run(attempt, chosen, model)
         except TooFewNow:
@@ -111,7 +111,7 @@ class GroupDesk:
             session.core.abandon_slot()
             self._run.journal.save_round(session.core.dump_round())
             return
-        exchange = self._exchange(session)
+        exchange = RoundExchange.of(self._run, session)
         try:
             result = exchange.unmask(survivors)
         except RoundBurnt:
@@ -130,17 +130,6 @@ class GroupDesk:
     def drop(self) -> None:
         """Close the group's session, if one is open."""
         self._sessions.drop()
-
-    def _exchange(self, session: Session) -> RoundExchange:
-        run = self._run
-        return RoundExchange(
-            run.courier,
-            run.journal,
-            run.book,
-            run.manifest,
-            session,
-            keep_masked=run.settings.keep_masked,
-        )
 
     def _keep(
         self,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.rounds.book import Attempt, RunBook
+from coordinator.rounds.context import RunContext
 from coordinator.rounds.courier import NO_REPLY, Courier, Reply
 from coordinator.rounds.errors import RoundBurnt, TooFewNow
 from coordinator.rounds.journal import Journal
@@ -70,6 +71,18 @@ class RoundExchange:
         self._final: set[int] = set()
         self._told: set[tuple[int, str, str]] = set()
         self.facts: RoundFacts | None = None
+
+    @classmethod
+    def of(cls, run: RunContext, session: Session) -> RoundExchange:
+        """Return an exchange of a run's session."""
+        return cls(
+            run.courier,
+            run.journal,
+            run.book,
+            run.manifest,
+            session,
+            keep_masked=run.settings.keep_masked,
+        )
 
     def run(
         self, attempt: Attempt, participants: Iterable[int], model: NDArray[np.float32]

@@ -105,7 +105,7 @@ class RunDriver:
             listed=session.core.terms.indices,
             participants=tuple(chosen),
         )
-        exchange = self._exchange(session)
+        exchange = RoundExchange.of(self._run, session)
         try:
             result = exchange.run(attempt, chosen, self._run.model())
         except TooFewNow:
@@ -118,17 +118,6 @@ class RunDriver:
             session.confirmed -= exchange.sessionless
         self._finish(session, attempt, result, exchange)
         return True
-
-    def _exchange(self, session: Session) -> RoundExchange:
-        run = self._run
-        return RoundExchange(
-            run.courier,
-            run.journal,
-            run.book,
-            run.manifest,
-            session,
-            keep_masked=run.settings.keep_masked,
-        )
 
     def _finish(
         self, session: Session, attempt: Attempt, result: RoundSum, exchange: RoundExchange
@@ -194,7 +183,7 @@ class RunDriver:
     def _finish_left_over(
         self, session: Session, attempt: Attempt, survivors: tuple[int, ...]
     ) -> None:
-        exchange = self._exchange(session)
+        exchange = RoundExchange.of(self._run, session)
         try:
             result = exchange.unmask(survivors)
         except RoundBurnt as error:
