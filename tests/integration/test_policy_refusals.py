@@ -3,100 +3,24 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
 
 from coordinator.cli.main import app as coordinator_app
-from coordinator.enrolment.files import load_signing_key
-from coordinator.rounds.context import RunContext
-from coordinator.rounds.setup import Refusals
-from coordinator.rounds.waiting import ask_waiting
-from participant.node import approvals, decide, explain, runtime
+from participant.node import approvals, decide, runtime
 from participant.node.reasons import REASONS, refusal, told_to_coordinator
-from participant.node.runtime import NodeRuntime
-from participant.store import Store
 from shared.clock import SystemClock
 from shared.errors import Exit, InternalError, StateError
-from shared.fleet.exchange import FAILED, REFUSED, Instruction
+from shared.fleet.exchange import FAILED, REFUSED
 from shared.fleet.refusals import DATA_NOT_READY, NOT_YET, UNEXPLAINED
-from shared.trust.manifest import sign_manifest
 from tests.support.commands import run as command
-from tests.support.runs import POLICY, KnownLearner, federation
+from tests.support.refusals import MEMBER, Case
+from tests.support.runs import federation
 
-MEMBER, NAME = 3, "member-3"
 RECORDS = {"too_few_rows", "too_few_of_a_class", "data_contract"}
 """Reasons that follow from a member's records."""
-
-
-class Case:
-    """One member that is asked about runs, with both audit logs at hand."""
-
-    def __init__(self, fed):
-        self.fed = fed
-        self.folder = fed.alliance.dir_of(NAME)
-        self.known = KnownLearner(0.01, None).facts()
-        self.store = Store.open(self.folder)
-
-    def reset(self):
-        self.known = KnownLearner(0.01, None).facts()
-        self.policy()
-        with suppress(KeyError):
-            self.fed.nodes.restart(MEMBER)
-        self.fed.nodes.running[MEMBER] = NodeRuntime(self.folder, make_learner=self._learner)
-
-    def _learner(self, _store, _kind, spec):
-        return KnownLearner(0.01, spec, self.known)
-
-    def policy(self, *lines):
-        """Let the member have the tests' policy with these rules in place of its own."""
-        names = {line.split(" ")[0] for line in lines}
-        kept = [line for line in POLICY.splitlines() if line.split(" ")[0] not in names]
-        (self.folder / "policy.toml").write_text("\n".join([*kept, *lines, ""]))
-
-    def start(self):
-        return self.fed.start()
-
-    def tamper(self, run_id, **changes):
-        """Sign another manifest for a run, as only the coordinator could."""
-        context = self.context(run_id)
-        signed = sign_manifest(replace(context.manifest, **changes), context.key)
-        self.fed.database.write("tamper", lambda unit: unit.runs.set_manifest(run_id, signed))
-
-    def context(self, run_id):
-        folder = self.fed.alliance.coordinator_dir
-        return RunContext(
-            folder,
-            self.fed.database,
-            self.fed.grid,
-            signing_key=load_signing_key(folder),
-            run_id=bytes.fromhex(run_id),
-        )
-
-    def ask(self, run_id):
-        """Ask the member as the coordinator does between rounds; return the code it was told."""
-        refusals = Refusals()
-        ask_waiting(self.context(run_id), frozenset({MEMBER}), refusals)
-        return refusals.by_policy.get(MEMBER, "")
-
-    def answer(self, run_id):
-        """Return the very answer that leaves the member."""
-        node = self.fed.nodes.runtime(MEMBER)
-        manifest = self.context(run_id).signed_manifest
-        return node.answer(node.consent, Instruction(manifest=manifest))
-
-    def member_log(self, run_id):
-        return explain.answers_to(self.store, bytes.fromhex(run_id))
-
-    def coordinator_log(self, run_id):
-        events = self.fed.database.read("audit", lambda unit: list(unit.audit.events()))
-        return [
-            (event.body["member"], event.body["reason_code"])
-            for event in events
-            if event.kind == "run.refused" and event.body["run_id"] == run_id
-        ]
 
 
 @pytest.fixture(scope="module")
@@ -209,40 +133,29 @@ MANIFESTS = {
 }
 
 
-def refused_for(case, run_id, code):
-    """Check what an actual refusal leaves behind, and that the member can find out why."""
-    assert case.ask(run_id) == told_to_coordinator(code)
-    assert case.coordinator_log(run_id) == [(MEMBER, told_to_coordinator(code))]
-    assert case.member_log(run_id)[-1].reason == code
-    found = explain.judge_run(case.folder, case.store, run_id, case.known, SystemClock().now())
-    assert found.objections[0].reason == code
-    assert found.objections[0].text == REASONS[code].text
-    assert len(found.verdicts) > len(found.objections)
-
-
 @pytest.mark.parametrize("code", sorted(POLICIES))
 def test_a_policy_stops_what_it_does_not_allow(case, code):
     case.policy(POLICIES[code])
-    refused_for(case, case.start(), code)
+    case.check_refused(case.start(), code)
 
 
 @pytest.mark.parametrize("code", sorted(MANIFESTS))
 def test_no_policy_can_allow_an_unsound_run(case, code):
     run_id = case.start()
     case.tamper(run_id, **MANIFESTS[code](case.context(run_id)))
-    refused_for(case, run_id, code)
+    case.check_refused(run_id, code)
 
 
 def test_records_that_do_not_keep_the_data_contract_do_not_train(case):
     case.known = replace(case.known, contract_holds=False)
-    refused_for(case, case.start(), "data_contract")
+    case.check_refused(case.start(), "data_contract")
 
 
 def test_a_person_stops_a_run_that_the_policy_allows(case):
     run_id = case.start()
     assert case.ask(run_id) == ""
     decide.refuse(case.folder, case.store, run_id[:12], SystemClock().now(), reason="not now")
-    refused_for(case, run_id, "refused_by_person")
+    case.check_refused(run_id, "refused_by_person")
     assert not any("not now" in str(item) for item in case.coordinator_log(run_id))
 
 
