@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from shared.secagg.coordinator import Coordinator
 from shared.secagg.coordinator_setup import SetupOutcome
+from shared.secagg.evidence import RoundEvidence, SetupEvidence
 from shared.secagg.guard import RunGuard
 from shared.secagg.member import Member
 from shared.secagg.quantise import Quantiser, default_value_bits, pack, unpack_mean
@@ -43,10 +44,12 @@ __all__ = [
     "OpenedSum",
     "Peek",
     "Quantiser",
+    "RoundEvidence",
     "RoundFacts",
     "RoundSum",
     "RunGuard",
     "SessionTerms",
+    "SetupEvidence",
     "SetupOutcome",
     "build_vector",
     "check_sum",

@@ -15,6 +15,7 @@ from shared.secagg import wire
 from shared.secagg.coordinator_round import RoundBook
 from shared.secagg.coordinator_setup import SetupBook, SetupOutcome
 from shared.secagg.errors import OutOfOrder, SlotsUsedUp, TermsRefused, TooFew
+from shared.secagg.evidence import SetupEvidence
 from shared.secagg.results import RoundFacts, RoundSum
 from shared.secagg.round_messages import MaskedRequest
 from shared.secagg.stream import apply_masks
@@ -219,7 +220,7 @@ class Coordinator:
         book = self._open()
         return RoundFacts(
             book.request.slot, book.t2, book.request.participants, book.survivors,
-            book.digests(), book.certified,
+            book.digests(), book.certified, book.evidence(),
         )  # fmt: skip
 
     def unmask_request(self) -> bytes:
@@ -281,14 +282,17 @@ class Coordinator:
         return RoundSum(
             book.request.round, book.request.slot, self.terms.session_id, book.t2,
             book.request.participants, book.survivors, survivor_set.bitmap, book.sum,
-            tuple((u, book.headers[u]) for u in book.survivors), book.digests(),
-            book.certified, tuple(sorted(book.reveals.items())),
+            book.digests(), book.certified, book.evidence(),
             hashlib.sha256(book.sum.data).digest(),
         )  # fmt: skip
 
     def abandon_slot(self) -> None:
         """Close the open slot without a sum; the next round takes the next slot."""
         self._book = None
+
+    def setup_evidence(self) -> SetupEvidence:
+        """Return what of the finished set-up anyone needs to recompute its rounds."""
+        return self._setup.evidence()
 
     def dump_setup(self) -> bytes:
         """Return the finished set-up; write it once, before the first round."""

@@ -15,6 +15,7 @@ from shared.limits import MAX_GROUP
 from shared.secagg import keys, wire
 from shared.secagg.coordinator_setup import SetupBook
 from shared.secagg.errors import BadMessage, BadShare, BadUpload, OutOfOrder, RequestChanged, TooFew
+from shared.secagg.evidence import RoundEvidence
 from shared.secagg.messages import HASH, parse
 from shared.secagg.round_messages import (
     MaskedHeader,
@@ -109,6 +110,15 @@ class RoundBook:
         """Return (index, SHA-256 of the masked vector) of U3."""
         headers = [(u, wire.verified_body(self.headers[u])) for u in self.survivors]
         return tuple((u, MaskedHeader.decode(body).vector_sha256) for u, body in headers)
+
+    def evidence(self) -> RoundEvidence:
+        """Return what anyone needs to recompute the round, as far as it got."""
+        slot, records = self.request.slot, self.setup.records
+        return RoundEvidence(
+            headers=tuple((u, self.headers[u]) for u in self.survivors),
+            answers=tuple(sorted(self.reveals.items())),
+            records=tuple((u, records[u][slot]) for u in self.lost),
+        )
 
     def close(self) -> tuple[int, ...]:
         """Fix U3; raises TooFew and leaves the slot open to be abandoned."""

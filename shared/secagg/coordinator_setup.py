@@ -17,6 +17,7 @@ from shared.errors import MalformedMessage
 from shared.limits import MAX_GROUP, MAX_SECAGG_FIELD_BYTES
 from shared.secagg import keys, wire
 from shared.secagg.errors import BadKey, BadMessage, OutOfOrder, RequestChanged, TooFew
+from shared.secagg.evidence import SetupEvidence
 from shared.secagg.messages import (
     HASH,
     ascending,
@@ -217,6 +218,16 @@ class SetupBook:
                 f"{count} members {what}, {floor} are needed",
                 hint="wait for more members and start a new session",
             )
+
+    def evidence(self) -> SetupEvidence:
+        """Return what of a usable set-up anyone needs to recompute its rounds: no boxes."""
+        if not self.ready:
+            raise OutOfOrder("only a usable set-up has rounds")
+        return SetupEvidence(
+            advertisements=tuple(self.advertised.items()),
+            cores=tuple((dealer, bundle.core) for dealer, bundle in self.bundles.items()),
+            commitments=tuple((d, bundle.self_hashes) for d, bundle in self.bundles.items()),
+        )
 
     def encode(self) -> bytes:
         """Return the record of a finished, usable set-up."""

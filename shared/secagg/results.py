@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.secagg.evidence import RoundEvidence
+
 
 @dataclass(frozen=True)
 class OpenRound:
@@ -79,10 +81,9 @@ class RoundSum:
         survivors: U3; ``vector`` is the sum over exactly these.
         bitmap: over U, bit i of byte i // 8, low bit first.
         vector: uint64[words], canaries checked; open it with :func:`~shared.secagg.check_sum`.
-        headers: (index, signed header) of U3.
         digests: (index, SHA-256 of the masked vector) of U3.
         certificate: (index, Ed25519 signature) over the survivor set; empty if nobody was lost.
-        answers: (index, signed share answer): the revealed shares.
+        evidence: signed headers and the shares that opened the sum.
         sum_sha256: SHA-256 of ``vector``'s little-endian bytes.
     """
 
@@ -94,10 +95,9 @@ class RoundSum:
     survivors: tuple[int, ...]
     bitmap: bytes
     vector: NDArray[np.uint64]
-    headers: tuple[tuple[int, bytes], ...]
     digests: tuple[tuple[int, bytes], ...]
     certificate: tuple[tuple[int, bytes], ...]
-    answers: tuple[tuple[int, bytes], ...]
+    evidence: RoundEvidence
     sum_sha256: bytes
 
 
@@ -112,6 +112,7 @@ class RoundFacts:
         survivors: U3.
         digests: (index, SHA-256 of the masked vector) of U3.
         certificate: (index, Ed25519 signature) over the survivor set, if one was sent.
+        evidence: signed headers, and the shares that were revealed so far.
     """
 
     slot: int
@@ -120,3 +121,4 @@ class RoundFacts:
     survivors: tuple[int, ...]
     digests: tuple[tuple[int, bytes], ...]
     certificate: tuple[tuple[int, bytes], ...]
+    evidence: RoundEvidence

@@ -151,7 +151,7 @@ def test_late_packet_stays_masked_by_a_secret_nobody_reveals() -> None:
 def _secret(result, request: bytes, index: int) -> int:
     place = result.participants.index(index)
     points, shares = [], []
-    for sender, answer in result.answers:
+    for sender, answer in result.evidence.answers:
         reveal = Reveal.decode(wire.verified_body(answer))
         points.append(sender)
         shares.append(decode_element(reveal.shares[place][0]))
