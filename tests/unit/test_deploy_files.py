@@ -99,7 +99,9 @@ def _copied() -> Iterator[str]:
 @pytest.mark.parametrize("side", ["participant", "coordinator"])
 def test_an_image_is_built_in_stages_and_runs_as_nobody_in_particular(side: str) -> None:
     built = stages()
-    assert built["runtime"].startswith("docker.io/library/python:3.11-slim")
+    assert "\nARG BASE=docker.io/library/python:3.11-slim\n" in CONTAINERFILE.split("FROM")[0]
+    assert built["source"].startswith("$BASE AS ")
+    assert built["runtime"].startswith("$BASE AS ")
     assert built[side].startswith("runtime AS ")
     assert f"COPY --from=build-{side} /opt/touchstone /opt/touchstone" in built[side]
     assert f'ENTRYPOINT ["touchstone-{side}"]' in built[side]
