@@ -264,8 +264,8 @@ def cli() -> str:
     blocks = [
         "Data goes to stdout, messages, progress and errors to stderr. `--json` prints one\n"
         'envelope, `{"schema_version": 1, "status": "ok", "data": …}`. `--debug`, on every\n'
-        "command, adds a traceback to an error. `--dir` may come from `TOUCHSTONE_DIR`. See\n"
-        "[exit codes](exit-codes.md).",
+        "command, adds a traceback to an error. `--dir` may come from `TOUCHSTONE_DIR`. Both\n"
+        "commands have `--version`. See [exit codes](exit-codes.md).",
     ]
     for app, name in (
         (coordinator_app, "touchstone-coordinator"),

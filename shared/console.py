@@ -41,6 +41,25 @@ def emit(data: dict[str, Any], *, as_json: bool, text: str | Callable[[], None] 
         out.print(text, markup=False)
 
 
+def add_version(app: typer.Typer) -> None:
+    """Give a command ``--version``, which prints the version of what is installed."""
+
+    def show(wanted: bool) -> None:
+        if wanted:
+            from importlib.metadata import version  # seldom asked for, slow to import
+
+            out.print(f"touchstone {version('touchstone')}", markup=False)
+            raise typer.Exit
+
+    option = typer.Option(
+        False, "--version", is_eager=True, callback=show, help="Print the version and exit."
+    )
+
+    @app.callback()
+    def _root(_version: bool = option) -> None:
+        """Take options of the whole command."""
+
+
 def _report(error: TouchstoneError) -> None:
     if "--json" in sys.argv:
         body: dict[str, Any] = {"code": error.code, "message": error.message, "hint": error.hint}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from coordinator.cli import audit, cert, doctor, init, member, release, run, serve
-from shared.console import run_app
+from shared.console import add_version, run_app
 from shared.scratch import make_scratch
 
 app = typer.Typer(
@@ -16,6 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+add_version(app)
 for module in (init, member, cert, serve, run, release, audit, doctor):
     module.register(app)
 

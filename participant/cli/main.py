@@ -19,7 +19,7 @@ from participant.cli import (
     score,
     up,
 )
-from shared.console import run_app
+from shared.console import add_version, run_app
 from shared.scratch import make_scratch
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+add_version(app)
 _MODULES = (
     join, cert, policy, peers, data, up, run, privacy, model, score, audit, doctor, bugreport,
 )  # fmt: skip

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import sys
+from importlib.metadata import version
 
+import pytest
+import typer
+
+from coordinator.cli.main import app as coordinator_app
+from participant.cli.main import app as participant_app
 from shared import console
 
 FINGERPRINT = "87:AB:E7:ab:7B"
@@ -16,3 +22,12 @@ def test_a_fingerprint_is_printed_to_the_letter(stream, capsys) -> None:
     else:
         console.say(FINGERPRINT)
     assert getattr(capsys.readouterr(), stream) == FINGERPRINT + "\n"
+
+
+@pytest.mark.parametrize("app", [coordinator_app, participant_app], ids=["coordinator", "member"])
+def test_both_commands_say_their_version(
+    app: typer.Typer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["touchstone", "--version"])
+    assert console.run_app(app, "touchstone") == 0
+    assert capsys.readouterr().out == f"touchstone {version('touchstone')}\n"
