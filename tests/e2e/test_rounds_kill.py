@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +20,15 @@ import pytest
 from coordinator.db.records import RunState
 from coordinator.enrolment.files import load_signing_key
 from coordinator.rounds.launch import start_run
+from coordinator.rounds.plan import RunSettings
 from participant.node.witnesses import WitnessFile
+from participant.store import Store
 from shared.model.bundle import UnverifiedBundle
 from shared.model.layout import ModelSpec, init_vector
 from shared.trust.transcript import UnverifiedTranscript
 from tests.support.alliance import found_alliance
 from tests.support.fleet import wait_until
+from tests.support.run_process import uploads
 from tests.support.runs import BITS, SETTINGS, prepare_members
 
 pytestmark = pytest.mark.slow
@@ -32,13 +37,15 @@ ENV = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'protos'}", "OMP_NUM_THREADS
 SPEC = ModelSpec(hash_bits=BITS)
 KEPT_UP_S = 120
 ROUNDS = 4
+NAMES = [f"member-{i}" for i in range(1, 6)]
 
 
 class Processes:
     """Children that are started again when they die by SIGKILL, as a service manager would."""
 
-    def __init__(self, logs: Path) -> None:
+    def __init__(self, logs: Path, on_death: Callable[[], None]) -> None:
         self.logs = logs
+        self.on_death = on_death
         self.commands: list[list[str]] = []
         self.children: list[subprocess.Popen[bytes]] = []
         self.deaths = 0
@@ -56,6 +63,7 @@ class Processes:
         for number, child in enumerate(self.children):
             if child.poll() == -signal.SIGKILL:
                 self.deaths += 1
+                self.on_death()
                 self.children[number] = self._spawn(self.commands[number], number)
 
     def connections(self, number: int) -> int:
@@ -72,12 +80,23 @@ class Processes:
         return "\n".join(path.read_text()[-2000:] for path in sorted(self.logs.glob("*.txt")))
 
 
-def run_with_a_death(tmp_path: Path, who: str, point: str):
-    alliance = found_alliance(tmp_path, [f"member-{i}" for i in range(1, 6)])
+LIMITS = {"setup_s": 20, "away_s": 15, "mask_s": 60}
+PLAIN = SETTINGS.model_copy(update={"rounds": ROUNDS, **LIMITS})
+PRIVATE = RunSettings(**{**PLAIN.model_dump(), "dp_epsilon": 8.0})
+
+
+def run_with_a_death(
+    tmp_path: Path,
+    who: str,
+    point: str,
+    settings: RunSettings = PLAIN,
+    on_death: Callable[[], None] = lambda: None,
+):
+    alliance = found_alliance(tmp_path, NAMES)
     database = alliance.database()
     prepare_members(alliance, database)
     (tmp_path / "logs").mkdir()
-    processes, gate = Processes(tmp_path / "logs"), tmp_path / "gate"
+    processes, gate = Processes(tmp_path / "logs", on_death), tmp_path / "gate"
     coordinator = ["serve", "--dir", str(alliance.coordinator_dir)]
     try:
         processes.start(*coordinator, "--die", point if who == "coordinator" else "")
@@ -86,8 +105,6 @@ def run_with_a_death(tmp_path: Path, who: str, point: str):
             step = str(0.01 * index)
             held = ["--gate", str(gate)] if index == 1 else []
             processes.start("up", "--dir", str(folder), "--step", step, "--die", dies, *held)
-        limits = {"setup_s": 20, "away_s": 15, "mask_s": 60}
-        settings = SETTINGS.model_copy(update={"rounds": ROUNDS, **limits})
         run_id = start_run(alliance.coordinator_dir, database, settings)
 
         def ended() -> bool:
@@ -106,7 +123,8 @@ def run_with_a_death(tmp_path: Path, who: str, point: str):
     return alliance, database, run_id, processes.deaths
 
 
-def check_exactly_once(alliance, database, run_id):
+def verified_release(alliance, database, run_id):
+    """Return bundle and transcript of a run that everybody says was released once a round."""
     run = database.read("r", lambda unit: unit.runs.get(run_id))
     assert (run.state, run.reason) == (RunState.COMPLETED, "")
     folder = alliance.coordinator_dir / "releases" / run.release_id
@@ -121,12 +139,6 @@ def check_exactly_once(alliance, database, run_id):
         head=bundle.manifest.transcript_head,
     )
     assert [record.round for record in transcript.records] == list(range(1, ROUNDS + 1))
-    expected = 0.0
-    for record in transcript.records:
-        steps = [min(0.01 * i, 3.0 / np.sqrt(SPEC.n_params)) for i in record.survivors]
-        expected += float(np.mean(steps))
-    moved = bundle.vector - init_vector(SPEC, 0)
-    assert np.abs(moved - expected).max() < 3 * 2.0**-15
     answers = 0
     for member_dir in alliance.member_dirs.values():
         witnesses = WitnessFile(member_dir / "secsum", bytes.fromhex(run_id)).read()
@@ -134,6 +146,17 @@ def check_exactly_once(alliance, database, run_id):
         transcript.check_witnesses(witnesses)
         answers += len(witnesses)
     assert answers >= ROUNDS * 4  # a round is opened by four; the fifth need not be asked
+    return bundle, transcript
+
+
+def check_exactly_once(alliance, database, run_id):
+    bundle, transcript = verified_release(alliance, database, run_id)
+    expected = 0.0
+    for record in transcript.records:
+        steps = [min(0.01 * i, 3.0 / np.sqrt(SPEC.n_params)) for i in record.survivors]
+        expected += float(np.mean(steps))
+    moved = bundle.vector - init_vector(SPEC, 0)
+    assert np.abs(moved - expected).max() < 3 * 2.0**-15
     return transcript
 
 
@@ -153,3 +176,32 @@ def test_a_killed_member_comes_back_and_releases_no_round_twice(tmp_path, point)
     assert deaths == 1
     transcript = check_exactly_once(alliance, database, run_id)
     assert 2 in transcript.records[-1].survivors
+
+
+@pytest.mark.parametrize("point", ["charged", "noised", "mask-not-kept"])
+def test_a_member_killed_after_its_charge_counts_once_too_much_at_most(tmp_path, point):
+    folder = tmp_path / "members" / NAMES[1]
+    at_death = []
+
+    def look():
+        at_death.append((charged(folder), {slot for slot, _ in uploads(folder)}))
+
+    alliance, database, run_id, deaths = run_with_a_death(tmp_path, "member", point, PRIVATE, look)
+    assert deaths == len(at_death) == 1
+    assert 2 in verified_release(alliance, database, run_id)[1].records[-1].survivors
+    [(before, gone)] = at_death
+    assert len(before) == len(gone) + 1, "killed between the charge and the vector it is for"
+    after, left = charged(folder), uploads(folder)
+    assert after[: len(before)] == before
+    assert set(Counter(after).values()) == {1}
+    assert len(dict(left)) == len(set(left)), "a slot's vector never leaves as two"
+    assert set(dict(left)) <= set(after), "nothing leaves that was not charged"
+    assert len(after) <= len(dict(left)) + 1
+
+
+def charged(folder):
+    store = Store.open(folder, create=False)
+    try:
+        return [row.slot for row in store.ledger.entries() if row.kind == "training"]
+    finally:
+        store.close()

@@ -15,20 +15,9 @@ from participant.privacy.accounting import Charge
 from participant.store import Store
 from shared.console import run_app
 from shared.secagg import Member
-from tests.support import runs as runs_support
 from tests.support.runs import SETTINGS, Federation, federation
 
 PRIVATE = RunSettings(**{**SETTINGS.model_dump(), "rounds": 2, "dp_epsilon": 8.0})
-
-
-@pytest.fixture(autouse=True)
-def _noise_learner(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the stand-in learner answer private rounds, too."""
-
-    def update(self: object, _model: object, _config: object) -> np.ndarray:
-        return np.full(self.spec.n_params, self.step, dtype=np.float32)  # type: ignore[attr-defined]
-
-    monkeypatch.setattr(runs_support.KnownLearner, "private_update", update, raising=False)
 
 
 def folders(fed: Federation) -> list[Path]:

@@ -7,6 +7,7 @@ learner, which moves every weight by ``--step``. A file in the folder remembers 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import signal
 import sys
@@ -34,6 +35,8 @@ STEP = typer.Option(0.0, "--step")
 GATE = typer.Option(None, "--gate")
 ROUND = 2
 """The round in which processes die."""
+
+UPLOADS = "uploads.txt"
 
 
 def die(folder: Path) -> None:
@@ -65,6 +68,28 @@ def after(owner: Any, name: str, hook: Callable[..., None]) -> None:
         return result
 
     setattr(owner, name, wrapped)
+
+
+def uploads(folder: Path) -> list[tuple[str, str]]:
+    """Return slot and digest of every masked vector that left a member, oldest first."""
+    path = folder / UPLOADS
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [(slot, digest) for slot, digest in (line.split() for line in lines)]
+
+
+def note_uploads(folder: Path) -> None:
+    """Write down every masked vector that is about to leave."""
+    masked = MemberRun.masked
+
+    def noted(self: MemberRun, *args: Any) -> Any:
+        upload = masked(self, *args)
+        member = self._open_member()
+        slot = f"{member.terms.ordinal}.{member._slot().slot}"
+        with (folder / UPLOADS).open("a") as file:
+            file.write(f"{slot} {hashlib.sha256(upload.vector.tobytes()).hexdigest()}\n")
+        return upload
+
+    MemberRun.masked = noted  # type: ignore[method-assign]
 
 
 def pass_gate(gate: Path) -> None:
@@ -109,6 +134,13 @@ def up(folder: Path = DIR, point: str = DIE, step: float = STEP, gate: Path | No
             "_vector",
             lambda run, *_: run._guard.last_released_round == ROUND and pass_gate(gate),
         )
+    if point == "charged":
+        after(MemberRun, "_charge", lambda run, *_: now(run) and die(folder))
+    if point == "noised":
+        after(MemberRun, "_vector", lambda run, *_: now(run) and die(folder))
+    if point == "mask-not-kept":
+        before(MemberRun, "_save", lambda run, upload=b"": upload and now(run) and die(folder))
+    note_uploads(folder)
     if point == "training":
         before(MemberRun, "_vector", lambda run, *_: now(run) and die(folder))
     if point == "masked":

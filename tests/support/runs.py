@@ -55,7 +55,7 @@ SETTINGS = RunSettings(
 
 @dataclass
 class KnownLearner:
-    """Moves every weight by ``step``; no data, no training."""
+    """Moves every weight by ``step``, in a private run about so; no data, no training."""
 
     step: float
     spec: ModelSpec
@@ -66,6 +66,11 @@ class KnownLearner:
 
     def update(self, model, terms, *, seed, threads):  # type: ignore[no-untyped-def]
         return np.full(self.spec.n_params, self.step, dtype=np.float32)
+
+    def private_update(self, model, config):  # type: ignore[no-untyped-def]
+        """Like a private trainer, answer with fresh noise: a slot used twice would show."""
+        noise = np.random.default_rng().normal(0, self.step / 10, self.spec.n_params)
+        return (self.step + noise).astype(np.float32)
 
     def evaluate(self, model) -> Evaluation:  # type: ignore[no-untyped-def]
         positives, negatives = np.zeros(20, np.int64), np.zeros(20, np.int64)
