@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,6 +39,8 @@ class Coordinator:
         self._key = signing_key
         self._next_slot = 0
         self._book: RoundBook | None = None
+        self._lent: weakref.ref[NDArray[np.uint64]] | None = None
+        self._spare: NDArray[np.uint64] | None = None
 
     @classmethod
     def begin(cls, *, terms: SessionTerms, signing_key: Ed25519PrivateKey) -> Coordinator:
@@ -167,12 +170,17 @@ class Coordinator:
             self.terms.quantiser.encode(),
         )  # fmt: skip
         MaskedRequest.decode(request.encode())
-        book = RoundBook(self._setup, request, np.zeros(words, dtype=np.uint64))
+        book = RoundBook(self._setup, request, self._zeros(words))
         if len(chosen) < book.floor:
             raise TooFew(f"{len(chosen)} participants, {book.floor} are needed")
-        self._book = book
+        self._book, self._lent, self._spare = book, None, None
         self._next_slot += 1
         return self.masked_request()
+
+    def _zeros(self, words: int) -> NDArray[np.uint64]:
+        if self._spare is not None and self._spare.size == words:
+            return self._spare
+        return np.zeros(words, dtype=np.uint64)
 
     def _open(self) -> RoundBook:
         if self._book is None:
@@ -220,7 +228,7 @@ class Coordinator:
         book = self._open()
         return RoundFacts(
             book.request.slot, book.t2, book.request.participants, book.survivors,
-            book.digests(), book.certified, book.evidence(),
+            book.summed_digests(), book.certified, book.evidence(),
         )  # fmt: skip
 
     def unmask_request(self) -> bytes:
@@ -279,12 +287,28 @@ class Coordinator:
         self._book = None
         apply_masks(book.sum, masks.missing, masks.present)
         check_canaries(book.sum, len(book.survivors))
+        self._lent = weakref.ref(book.sum)
         return RoundSum(
             book.request.round, book.request.slot, self.terms.session_id, book.t2,
             book.request.participants, book.survivors, survivor_set.bitmap, book.sum,
-            book.digests(), book.certified, book.evidence(),
+            book.summed_digests(), book.certified, book.evidence(),
             hashlib.sha256(book.sum.data).digest(),
         )  # fmt: skip
+
+    def take_back(self, result: RoundSum) -> None:
+        """Wipe the last round's sum and let the next round use its memory; optional.
+
+        Fresh memory costs as much as twenty additions into it. ``result.vector`` is zeros from
+        now on and must not be used any more.
+
+        Raises:
+            OutOfOrder: it is not the last round's sum, or came back before.
+        """
+        lent = self._lent() if self._lent is not None else None
+        if lent is None or result.vector is not lent:
+            raise OutOfOrder("only the last round's sum can be taken back, and once")
+        lent.fill(0)
+        self._lent, self._spare = None, lent
 
     def abandon_slot(self) -> None:
         """Close the open slot without a sum; the next round takes the next slot."""

@@ -38,7 +38,8 @@ class RoundBook:
         sum: the accumulator, uint64[words]; holds the masked sum until the round is opened.
         headers: signed headers by member.
         survivors: U3 once uploads are closed, else empty.
-        sum_sha256: SHA-256 of the accumulator when uploads were closed.
+        digests: SHA-256 of the masked vectors by member, as their headers say.
+        sum_checksum: of the accumulator when uploads were closed.
         signatures: signatures over the survivor set by member.
         certified: the certificate once it was sent, else empty.
         reveals: share answers by member.
@@ -50,7 +51,8 @@ class RoundBook:
     sum: NDArray[np.uint64]
     headers: dict[int, bytes] = field(default_factory=dict)
     survivors: tuple[int, ...] = ()
-    sum_sha256: bytes = b""
+    digests: dict[int, bytes] = field(default_factory=dict)
+    sum_checksum: bytes = b""
     signatures: dict[int, bytes] = field(default_factory=dict)
     certified: tuple[tuple[int, bytes], ...] = ()
     reveals: dict[int, bytes] = field(default_factory=dict)
@@ -76,6 +78,10 @@ class RoundBook:
         """Return T2 and the bitmap; raises OutOfOrder while uploads are open."""
         if not self.survivors:
             raise OutOfOrder("the survivor set is not fixed yet")
+        return self._fixed_set
+
+    @cached_property
+    def _fixed_set(self) -> SurvivorSet:
         return SurvivorSet.of(self.t2, self.request.participants, self.survivors)
 
     def add_upload(self, index: int, header: bytes, vector: NDArray[np.uint64]) -> None:
@@ -95,7 +101,7 @@ class RoundBook:
             np.add(self.sum, vector, out=self.sum)
         else:  # adding to fresh zeros would touch every page twice, to read and to write
             np.copyto(self.sum, vector)
-        self.headers[index] = header
+        self.headers[index], self.digests[index] = header, signed.vector_sha256
 
     def _check_header(self, index: int, header: bytes) -> MaskedHeader:
         if index not in self.request.participants:
@@ -106,10 +112,9 @@ class RoundBook:
             raise BadUpload(f"member {index} masked under another view", culprit=index)
         return signed
 
-    def digests(self) -> tuple[tuple[int, bytes], ...]:
+    def summed_digests(self) -> tuple[tuple[int, bytes], ...]:
         """Return (index, SHA-256 of the masked vector) of U3."""
-        headers = [(u, wire.verified_body(self.headers[u])) for u in self.survivors]
-        return tuple((u, MaskedHeader.decode(body).vector_sha256) for u, body in headers)
+        return tuple((u, self.digests[u]) for u in self.survivors)
 
     def evidence(self) -> RoundEvidence:
         """Return what anyone needs to recompute the round, as far as it got."""
@@ -129,7 +134,7 @@ class RoundBook:
                     hint="the slot is given up and the round tried again",
                 )
             self.survivors = tuple(sorted(self.headers))
-            self.sum_sha256 = hashlib.sha256(self.sum.data).digest()
+            self.sum_checksum = keys.checksum(self.sum.data.cast("B"))
         return self.survivors
 
     def add_unmask(self, index: int, reply: bytes) -> None:
@@ -174,18 +179,20 @@ class RoundBook:
         self._from_survivor(index)
         body = wire.open_signed(reply, kind, self.setup.terms, index)
         reveal = parse(Reveal.decode, body, index)
-        dealers = self.request.participants
+        dealers, alive = self.request.participants, frozenset(self.survivors)
         if reveal.survivor_set != survivor_set or len(reveal.shares) != len(dealers):
             raise BadMessage(f"member {index} answered for another survivor set", culprit=index)
         self.shares[index] = [
-            self._check_share(index, dealer, share, leaf)
+            self._check_share(index, dealer, share, leaf, alive=dealer in alive)
             for dealer, (share, leaf) in zip(dealers, reveal.shares, strict=True)
         ]
         self.reveals[index] = reply
 
-    def _check_share(self, index: int, dealer: int, share: bytes, leaf: bytes) -> int:
+    def _check_share(
+        self, index: int, dealer: int, share: bytes, leaf: bytes, *, alive: bool
+    ) -> int:
         """Return a share that matches what its dealer signed; else name who revealed it."""
-        if dealer in self.survivors:
+        if alive:
             found = keys.share_hash(keys.share_leaf("b", share), leaf)
         else:
             found = keys.share_hash(leaf, keys.share_leaf("rho", share))
@@ -201,7 +208,7 @@ class RoundBook:
     def encode(self) -> bytes:
         """Return the book without the accumulator."""
         writer = Writer(DOMAIN + "round").blob(self.request.encode()).u32s(self.survivors)
-        writer.blob(self.sum_sha256)
+        writer.blob(self.sum_checksum)
         tables = (self.headers, self.signatures, dict(self.certified), self.reveals)
         for table in tables:
             writer.u32(len(table))
@@ -224,29 +231,35 @@ class RoundBook:
         """
         reader = Reader(data, DOMAIN + "round")
         request = MaskedRequest.decode(reader.blob())
-        survivors, sum_sha256 = reader.u32s(MAX_GROUP), reader.blob(HASH)
+        survivors, sum_checksum = reader.u32s(MAX_GROUP), reader.blob(keys.CHECKSUM_BYTES)
         tables = [_read_table(reader) for _ in range(4)]
         reader.end()
         book = cls(setup, request, np.zeros(0, dtype=np.uint64), headers=tables[0])
         if not survivors:
             return book
         _check_places(setup, request, survivors, tables)
-        if hashlib.sha256(accumulator).digest() != sum_sha256 or (
-            len(accumulator) != 8 * request.words
-        ):
-            raise VerificationError(
-                "the stored accumulator is not the one that was closed",
-                hint="restore the run's journal; the round cannot be finished without it",
-            )
-        book.sum = np.frombuffer(accumulator, dtype="<u8").astype(np.uint64)
-        book.survivors, book.sum_sha256 = survivors, sum_sha256
+        book.sum = _stored_sum(accumulator, sum_checksum, request.words)
+        book.survivors, book.sum_checksum = survivors, sum_checksum
         book.signatures, book.certified = tables[1], tuple(sorted(tables[2].items()))
         kind = (wire.RELEASE if book.lost else wire.UNMASK) + "-reply"
         for index in survivors:
-            book._check_header(index, tables[0][index])
+            book.digests[index] = book._check_header(index, tables[0][index]).vector_sha256
         for index, reply in tables[3].items():
             book._add_reveal(index, reply, kind)
         return book
+
+
+def _stored_sum(accumulator: bytes, checksum: bytes, words: int) -> NDArray[np.uint64]:
+    """Return the accumulator that was written when uploads were closed, uint64[words]."""
+    try:
+        keys.check_checksum(accumulator, checksum)
+        stored = np.frombuffer(accumulator, dtype="<u8").reshape(words)
+    except ValueError as error:
+        raise VerificationError(
+            "the stored accumulator is not the one that was closed",
+            hint="restore the run's journal; the round cannot be finished without it",
+        ) from error
+    return stored.astype(np.uint64)
 
 
 def _check_places(

@@ -7,14 +7,16 @@ AEAD key encrypts exactly one message, so its ChaCha20-Poly1305 nonce is zero (R
 from __future__ import annotations
 
 import hashlib
+import secrets
 from functools import cache
 
-from cryptography.exceptions import InvalidTag
+from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.poly1305 import Poly1305
 
 from shared.encoding import Writer
 from shared.secagg.shamir import encode_element
@@ -25,6 +27,7 @@ X25519_BYTES = 32
 KEM_KEY_BYTES = 1184
 KEM_CIPHERTEXT_BYTES = 1088
 TAG_BYTES = 16
+CHECKSUM_BYTES = KEY_BYTES + TAG_BYTES
 _NONCE = bytes(12)
 
 
@@ -125,6 +128,25 @@ def sha256(domain: str, *parts: bytes) -> bytes:
     for part in parts:
         pieces += (len(part).to_bytes(4, "big"), part)
     return hashlib.sha256(b"".join(pieces)).digest()
+
+
+def checksum(data: bytes | memoryview) -> bytes:
+    """Return a fresh Poly1305 key and its tag of ``data`` (RFC 8439), 48 bytes.
+
+    For what this process stores and reads back: other data passes with probability below 2^-75,
+    at a sixth of what SHA-256 costs. It binds nobody, since its key stands beside it; whatever is
+    published or signed is hashed.
+    """
+    key = secrets.token_bytes(KEY_BYTES)
+    return key + Poly1305.generate_tag(key, data)
+
+
+def check_checksum(data: bytes | memoryview, expected: bytes) -> None:
+    """Hold ``data`` against its :func:`checksum`; raises ValueError if it is other data."""
+    try:
+        Poly1305.verify_tag(expected[:KEY_BYTES], data, expected[KEY_BYTES:])
+    except InvalidSignature as error:
+        raise ValueError("the data is not what its checksum was made of") from error
 
 
 _LEAF = {which: _head(f"leaf/{which}") for which in ("b", "rho")}

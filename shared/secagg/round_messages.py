@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -164,8 +165,6 @@ class Reveal:
         """Read a body."""
         reader = Reader(body)
         survivor_set = SurvivorSet.decode(reader.blob(128))
-        shares = tuple(
-            (reader.fixed(HASH), reader.fixed(HASH)) for _ in range(reader.u32(MAX_GROUP))
-        )
+        pairs = reader.fixed(2 * HASH * reader.u32(MAX_GROUP))
         reader.end()
-        return cls(survivor_set, shares)
+        return cls(survivor_set, tuple(struct.iter_unpack(f"{HASH}s{HASH}s", pairs)))

@@ -14,8 +14,8 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
-CHUNK_BYTES = 256 * 1024
-"""Keystream generated at a time: two of these fit a second-level cache."""
+CHUNK_BYTES = 128 * 1024
+"""Keystream generated at a time: it, its input and its target fit a second-level cache."""
 
 _BLOCK = 16
 _WORD = 8

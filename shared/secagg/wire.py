@@ -7,6 +7,7 @@ body, so no message can be moved to another step, session or sender.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -33,6 +34,7 @@ COMPLAINT = "complaint"
 SURVIVORS = "survivors"
 
 _SIGNATURE_BYTES = 64
+_KEYS_LOADED = 1024
 
 
 @dataclass(frozen=True)
@@ -121,9 +123,15 @@ def open_signed(
     return body
 
 
+@lru_cache(_KEYS_LOADED)
+def _load(key: bytes) -> Ed25519PublicKey:
+    """Return a member's key, loaded once: it signs several messages a round."""
+    return Ed25519PublicKey.from_public_bytes(key)
+
+
 def verify(key: bytes, signature: bytes, signed: bytes, culprit: int) -> None:
     """Check an Ed25519 signature; raise BadSignature naming ``culprit``."""
     try:
-        Ed25519PublicKey.from_public_bytes(key).verify(signature, signed)
+        _load(key).verify(signature, signed)
     except (InvalidSignature, ValueError) as error:
         raise BadSignature("a signature does not hold", culprit=culprit) from error
