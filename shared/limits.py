@@ -93,6 +93,10 @@ MAX_SECAGG_FIELD_BYTES = 4 * 1024 * 1024
 MAX_SECAGG_MESSAGE_BYTES = 64 * 1024 * 1024
 """One stored message or set-up state of the secure sum, masked vectors apart."""
 
+MAX_EVIDENCE_BYTES = 16 * 1024 * 1024
+"""One file of a run's evidence but a vector: a session of 64 members with all its commitments is
+under 1 MB, the shares of a round less."""
+
 MAX_ROUND_CONFIG_BYTES = 64 * 1024
 """The training config of one round."""
 
@@ -126,7 +130,3 @@ that send or take one byte now and then would hold every place for ever."""
 
 MAX_QUEUED_FRAMES = 1024
 """Control frames waiting for a peer that does not read; an honest one never has ten."""
-
-MAX_SESSIONS_AUDITED = 16_384
-"""Session numbers an audit tries for a certificate: a run of eleven days that sets up a session
-every minute. More would let a forged signature keep an auditor busy."""

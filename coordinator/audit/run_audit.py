@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from coordinator.audit.kept_vectors import check_kept
 from coordinator.db import Database
 from coordinator.db.records import Run
 from coordinator.enrolment.files import load_signing_key
 from coordinator.registry.check import check_release
+from coordinator.registry.evidence import JournalEvidence
 from coordinator.registry.models import unreadable
 from coordinator.registry.service import RUNS, Registry
 from coordinator.rounds.journal import Journal, record_name
@@ -21,6 +21,7 @@ from shared.trust.audit import (
     check_rounds,
     verify_past_manifest,
 )
+from shared.trust.evidence import KeptVectorMismatch, Tell, recompute
 from shared.trust.manifest import VerifiedManifest
 from shared.trust.transcript import Transcript, TranscriptError, UnverifiedTranscript
 
@@ -31,13 +32,19 @@ class JournalMismatch(TranscriptError):
     code = "journal_mismatch"
 
 
-def audit_run(directory: Path, database: Database, run: Run) -> AuditReport:
+def audit_run(
+    directory: Path,
+    database: Database,
+    run: Run,
+    tell: Tell = lambda _done, _of: None,
+) -> AuditReport:
     """Recompute and verify everything that was published of a finished run.
 
     Args:
         directory: the coordinator's state folder.
         database: its database.
         run: which run.
+        tell: progress of adding up the masked vectors, where they were kept.
 
     Raises:
         StateError: the run has not ended, or ended before a round was summed or burnt.
@@ -65,12 +72,12 @@ def audit_run(directory: Path, database: Database, run: Run) -> AuditReport:
     if run.release_id is not None:
         _check_release(database, directory, run.release_id, public, transcript)
     kept = RunSettings.model_validate(run.params).keep_masked
-    journal = Journal(directory / RUNS / run.run_id)
+    source = JournalEvidence(Journal(directory / RUNS / run.run_id))
+    recomputed = recompute(transcript, verified, source, sums=kept, tell=tell)
+    if kept and recomputed.sums is None:
+        raise KeptVectorMismatch("every masked vector is gone, though the run kept them")
     return AuditReport.of(
-        transcript,
-        run.release_id,
-        certificates=certificates,
-        vectors=check_kept(journal, transcript, verified) if kept else None,
+        transcript, run.release_id, certificates=certificates, recomputed=recomputed
     )
 
 

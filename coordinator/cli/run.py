@@ -24,6 +24,7 @@ from shared.console import JsonFlag, emit, err, out, say
 from shared.errors import BadInput
 from shared.fleet.refusals import NOT_YET
 from shared.privacy.terms import RATE, STEPS
+from shared.progress import counting
 
 runs = typer.Typer(help="Start, watch and inspect training runs.", no_args_is_help=True)
 POLL_S = 0.25
@@ -173,7 +174,8 @@ def audit(run: RunId, state_dir: StateDir, as_json: bool = JsonFlag) -> None:
     """Recompute what a finished run published; exit code 7 if anything does not hold."""
     with opened(state_dir) as db:
         found = db.read("find_run", lambda unit: unit.runs.resolve(run))
-        report = audit_run(state_dir, db, found)
+        with counting("adding up masked vectors") as tell:
+            report = audit_run(state_dir, db, found, tell)
     emit(asdict(report), as_json=as_json, text="\n".join(report.lines()))
 
 

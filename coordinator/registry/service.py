@@ -10,8 +10,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from coordinator.db import Database
 from coordinator.db.records import Release
 from coordinator.enrolment.service import roster
+from coordinator.registry import evidence
+from coordinator.registry.evidence import Wanted
 from coordinator.registry.models import PublishedFile, unreadable
 from coordinator.registry.publish import TRANSCRIPT_NAME
+from coordinator.rounds.journal import Journal
 from shared.encoding import Reader
 from shared.errors import NotFound
 from shared.model.bundle import FILE_NAME
@@ -82,6 +85,19 @@ class Registry:
         if not run.manifest:
             raise NotFound(f"run {run_id} has not begun, so it has no transcript yet")
         return PublishedFile.of_bytes(self._unfinished(run_id, run.manifest).sign(self._key))
+
+    def evidence(self, run_id: str, wanted: Wanted) -> PublishedFile:
+        """Return one file behind a run's transcript.
+
+        Raises:
+            NotFound: there is no such run, round or file, or it was not kept.
+            StorageError: it cannot be read.
+        """
+        run = self._database.read("get_run", lambda unit: unit.runs.get(run_id))
+        if not run.manifest:
+            raise NotFound(f"run {run_id} has not begun, so it has left nothing behind")
+        journal = Journal(self._directory / RUNS / run_id)
+        return evidence.file_of(journal, run.manifest, wanted)
 
     def roster(self) -> tuple[bytes, bytes]:
         """Return the current roster's canonical encoding and the coordinator's signature."""

@@ -14,6 +14,7 @@ from alliance.v1 import registry_pb2_grpc
 from coordinator.db import Database
 from coordinator.db.records import Release
 from coordinator.enrolment.files import load_signing_key
+from coordinator.registry.evidence import Kind, Wanted
 from coordinator.registry.models import PublishedFile
 from coordinator.registry.service import Registry
 from shared.clock import to_unix
@@ -90,6 +91,17 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         async for part in self._stream(context, file):
             yield part
 
+    async def GetEvidence(  # noqa: N802 - the generated name
+        self, request: pb.GetEvidenceRequest, context: Context
+    ) -> AsyncIterator[pb.FilePart]:
+        """Stream one file behind a run's transcript."""
+        file = await self._answer(
+            context,
+            lambda: self._registry.evidence(_id_text(request.run_id), _wanted(request)),
+        )
+        async for part in self._stream(context, file):
+            yield part
+
     async def GetRoster(  # noqa: N802 - the generated name
         self,
         request: pb.GetRosterRequest,  # noqa: ARG002 - it has no fields
@@ -136,3 +148,11 @@ def _id_text(value: bytes) -> str:
     if len(value) != _ID_BYTES:
         raise MalformedMessage("an id has 16 bytes")
     return value.hex()
+
+
+def _wanted(request: pb.GetEvidenceRequest) -> Wanted:
+    try:
+        kind = Kind(request.kind)
+    except ValueError as error:
+        raise MalformedMessage("there is no such kind of evidence") from error
+    return Wanted(kind, request.round, request.group, request.member)

@@ -148,10 +148,11 @@ class GroupDesk:
             self._run.book.event("round.rejected", code=error.code)
             self._burn(session, attempt, exchange, model)
             return
-        record = summed_record(result, attempt, model, model)
+        journal = self._run.journal
+        record = summed_record(result, session.core, journal, attempt, model, model)
         record = replace(record, outcome=Outcome.UNUSED, group=self.number)
-        self._run.journal.save_part(record.encode(), result.vector)
-        self._run.journal.save_round(session.core.dump_round())
+        journal.save_part(record.encode(), result.vector)
+        journal.save_round(session.core.dump_round())
 
     def _burn(
         self,
@@ -162,9 +163,9 @@ class GroupDesk:
     ) -> None:
         if exchange.facts is None:
             raise InternalError("a round was burnt before its survivors were fixed")
-        terms = session.core.terms
-        record = burnt_record(exchange.facts, terms.session_id, attempt, model)
-        self._run.journal.save_part(replace(record, group=self.number).encode())
-        self._run.journal.forget_masked(attempt.round)
+        journal = self._run.journal
+        record = burnt_record(exchange.facts, session.core, journal, attempt, model)
+        journal.save_part(replace(record, group=self.number).encode())
+        journal.forget_masked(attempt.round)
         self._sessions.exclude(exchange.culprits)
         self._sessions.drop()

@@ -3,14 +3,16 @@
 Files of ``runs/<run_id>/``, each replaced atomically:
 
 - ``manifest.bin``: the signed manifest;
-- ``model-NNNNN.f32``: the model after round NNNNN, raw little-endian float32;
+- ``model-NNNNN.f32``: the model after NNNNN sums, raw little-endian float32; the last two are kept,
+  and the first one, from which an audit recomputes the others;
 - ``checkpoint.bin``: the last round summed, the last round released, burnt rounds in a row;
 - ``session.bin``: the set-up of the open session (its messages, nothing secret of a member);
 - ``round.bin``: slots used; slot and T2 of the open round, then its bitmap and every answer;
 - ``sum.bin``: the accumulator of the open round, written before the bitmap is;
 - ``transcript/NNNNN.bin``: one record for every released round, ``NNNNN-GGG.bin`` of a group;
-- ``masked/NNNNN/MMMMM.{u64,header}``: where the run keeps them, each survivor's masked vector (raw
-  little-endian uint64) and what it signed about it; of summed rounds, and of one that is open;
+- ``evidence/NNNNN.bin`` and ``setups/SESSION.bin``: the evidence that the records name by hash;
+- ``masked/NNNNN/MMMMM.u64``: where the run keeps them, each survivor's masked vector, raw
+  little-endian uint64; of summed rounds, and of one that is open;
 - ``groups/GGG/``: in a run in groups, each group's own checkpoint, session, round and vectors, and
   ``part.bin`` with ``part.u64``: what came of the open round there, its record and its sum.
 """
@@ -30,6 +32,12 @@ from shared.errors import StateError, VerificationError
 from shared.files import fsync_dir, write_atomic
 
 CHECKPOINT = "touchstone/run-checkpoint/v1"
+
+
+def _made(path: Path) -> Path:
+    """Return a path whose folders exist."""
+    path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+    return path
 
 
 def record_name(round_no: int, group: int = 0) -> str:
@@ -142,14 +150,14 @@ class Journal:
         Raises:
             VerificationError: the file is not of that size.
         """
-        data = np.fromfile(self.folder / f"model-{trained:05}.f32", dtype=np.uint8)
+        data = np.fromfile(self.model_path(trained), dtype=np.uint8)
         if data.size != 4 * n_params:
             raise VerificationError("the checkpointed model is damaged")
         return data.view("<f4").astype(np.float32, copy=False)
 
     def _write_model(self, trained: int, model: NDArray[np.float32]) -> None:
         data = np.ascontiguousarray(model, dtype="<f4").data.cast("B")
-        write_atomic(self.folder / f"model-{trained:05}.f32", data, mode=0o600)
+        write_atomic(self.model_path(trained), data, mode=0o600)
 
     def save_session(self, setup: bytes) -> None:
         """Persist a session's set-up before its first round."""
@@ -185,25 +193,34 @@ class Journal:
         """Remove what is kept of a round's vectors: it is tried anew, or was burnt."""
         shutil.rmtree(self.folder / "masked" / f"{number:05}", ignore_errors=True)
 
-    def keep_masked(
-        self, number: int, index: int, header: bytes, vector: NDArray[np.uint64]
-    ) -> None:
-        """Keep a member's masked vector, uint64[words], and its signed header for the audit."""
-        folder = self.folder / "masked" / f"{number:05}"
-        for path in (folder.parent, folder):
-            path.mkdir(mode=0o700, exist_ok=True)
+    def keep_masked(self, number: int, index: int, vector: NDArray[np.uint64]) -> None:
+        """Keep a member's masked vector, uint64[words], for the audit."""
         data = np.ascontiguousarray(vector, dtype="<u8").data.cast("B")
-        write_atomic(folder / f"{index:05}.u64", data, mode=0o600)
-        write_atomic(folder / f"{index:05}.header", header, mode=0o600)
+        write_atomic(_made(self.masked_path(number, index)), data, mode=0o600)
 
-    def masked(self, number: int, index: int) -> tuple[bytes, bytes]:
-        """Return a kept signed header and the masked vector's bytes.
+    def masked_path(self, number: int, index: int) -> Path:
+        """Return where a member's masked vector lies, if it is kept."""
+        return self.folder / "masked" / f"{number:05}" / f"{index:05}.u64"
 
-        Raises:
-            FileNotFoundError: they were not kept.
-        """
-        stem = self.folder / "masked" / f"{number:05}" / f"{index:05}"
-        return stem.with_suffix(".header").read_bytes(), stem.with_suffix(".u64").read_bytes()
+    def keep_evidence(self, number: int, evidence: bytes, session_id: bytes, setup: bytes) -> None:
+        """Persist a released round's evidence and its session's, before the record is written."""
+        for path, data in (
+            (self.setup_path(session_id), setup),
+            (self.evidence_path(number), evidence),
+        ):
+            write_atomic(_made(path), data, mode=0o600)
+
+    def evidence_path(self, number: int) -> Path:
+        """Return where a released round's evidence lies."""
+        return self.folder / "evidence" / f"{number:05}.bin"
+
+    def setup_path(self, session_id: bytes) -> Path:
+        """Return where the evidence of a session's set-up lies."""
+        return self.folder / "setups" / f"{session_id.hex()}.bin"
+
+    def model_path(self, trained: int) -> Path:
+        """Return where the model after ``trained`` sums lies."""
+        return self.folder / f"model-{trained:05}.f32"
 
     def finish_round(
         self, number: int, model: NDArray[np.float32], record: bytes | Mapping[int, bytes]
@@ -215,7 +232,8 @@ class Journal:
         self._advance(
             replace(checkpoint, round=number, trained=checkpoint.trained + 1, burnt_in_a_row=0)
         )
-        (self.folder / f"model-{checkpoint.trained - 1:05}.f32").unlink(missing_ok=True)
+        if checkpoint.trained > 1:  # the first one stays
+            self.model_path(checkpoint.trained - 1).unlink(missing_ok=True)
 
     def burn_round(self, number: int, record: bytes | Mapping[int, bytes]) -> None:
         """Persist that a round was released but not summed; the model stays as it is."""

@@ -151,7 +151,7 @@ class RoundExchange:
             self._lost(index, "masked", error.code)
             return 0
         if self._keep_masked:
-            self._journal.keep_masked(attempt.round, index, header, vector)
+            self._journal.keep_masked(attempt.round, index, vector)
         return vector.nbytes + len(header)
 
     def unmask(self, survivors: Iterable[int]) -> RoundSum:

@@ -134,7 +134,7 @@ class RunDriver:
             return
         model = run.model()
         following = next_model(model, opened.mean)
-        record = summed_record(result, attempt, model, following)
+        record = summed_record(result, session.core, run.journal, attempt, model, following)
         run.journal.finish_round(result.round, following, record.encode())
         run.journal.save_round(session.core.dump_round())
         epsilon = run.manifest.evaluation.epsilon_milli / 1000
@@ -147,7 +147,7 @@ class RunDriver:
         if facts is None:
             raise InternalError("a round was burnt before its survivors were fixed")
         run = self._run
-        record = burnt_record(facts, session.core.terms.session_id, attempt, run.model())
+        record = burnt_record(facts, session.core, run.journal, attempt, run.model())
         run.journal.burn_round(attempt.round, record.encode())
         run.journal.forget_masked(attempt.round)
         run.book.close_attempt(attempt, "burnt")

@@ -43,14 +43,24 @@ def audit(
     offline: Annotated[
         bool, typer.Option("--offline", help="Use what is on this machine only.")
     ] = False,
+    sums: Annotated[
+        bool,
+        typer.Option(
+            help="Fetch every masked vector, where the run kept them, and add them up again: "
+            "2.7 bytes a parameter, for each member and round."
+        ),
+    ] = True,
     as_json: bool = JsonFlag,
 ) -> None:
     """Recompute a finished run's transcript; exit code 7 if anything in it does not hold."""
     from participant.deployment.run_audit import audit_run, resolve_run
     from participant.node.registry_client import channel_factory
+    from shared.progress import counting
 
     run_id = resolve_run(state_dir, run)
-    report = audit_run(state_dir, run_id, None if offline else channel_factory(state_dir))
+    factory = None if offline else channel_factory(state_dir)
+    with counting("fetching masked vectors") as tell:
+        report = audit_run(state_dir, run_id, factory, sums=sums, tell=tell)
     emit(asdict(report), as_json=as_json, text="\n".join(report.lines()))
 
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from participant.deployment.active import TRANSCRIPT_NAME, verify_release
+from participant.deployment.evidence_client import PublishedEvidence
 from participant.deployment.fetch import installed_path
 from participant.deployment.overview import installed
 from participant.node.config import NodeConfig
-from participant.node.registry_client import ChannelFactory, registry
+from participant.node.registry_client import ChannelFactory, RegistryClient, registry
 from participant.node.run_ids import resolve
 from participant.node.vault import agreed_manifest, runs_answered, runs_open
 from participant.node.witnesses import WitnessFile
@@ -26,6 +27,7 @@ from shared.trust.audit import (
     check_rounds,
     verify_past_manifest,
 )
+from shared.trust.evidence import Tell, recompute
 from shared.trust.manifest import VerifiedManifest
 from shared.trust.transcript import Transcript, UnverifiedTranscript, Witness
 
@@ -40,13 +42,23 @@ class Published:
     transcript: bytes
 
 
-def audit_run(state_dir: Path, run_id: bytes, factory: ChannelFactory | None) -> AuditReport:
+def audit_run(
+    state_dir: Path,
+    run_id: bytes,
+    factory: ChannelFactory | None,
+    *,
+    sums: bool = True,
+    tell: Tell = lambda _done, _of: None,
+) -> AuditReport:
     """Recompute and verify what was published of a finished run.
 
     Args:
         state_dir: the member's state folder.
         run_id: 16 bytes.
-        factory: opens a channel to the coordinator; None forbids the network.
+        factory: opens a channel to the coordinator; None forbids the network, and with it the
+            evidence, of which nothing is kept here.
+        sums: whether to fetch the masked vectors, where there are any, and do the sums again.
+        tell: progress of that.
 
     Raises:
         NotFound: neither side knows the run, or without network nothing of it is here.
@@ -54,11 +66,27 @@ def audit_run(state_dir: Path, run_id: bytes, factory: ChannelFactory | None) ->
         VerificationError: something does not hold; the class says what.
         NetworkError: the coordinator cannot be reached.
     """
+    if factory is None:
+        return _audit(state_dir, run_id, _on_this_machine(state_dir, run_id))
+    with registry(factory) as client:
+        evidence = PublishedEvidence(client, run_id)
+        published = _published(state_dir, run_id, client)
+        return _audit(state_dir, run_id, published, evidence, sums=sums, tell=tell)
+
+
+def _audit(
+    state_dir: Path,
+    run_id: bytes,
+    published: Published,
+    evidence: PublishedEvidence | None = None,
+    *,
+    sums: bool = False,
+    tell: Tell = lambda _done, _of: None,
+) -> AuditReport:
     folder = state_dir / "secsum"
     key = bytes.fromhex(NodeConfig.load(state_dir).alliance.coordinator_public_key)
     signed = agreed_manifest(folder, run_id)
     agreed = None if signed is None else verify_past_manifest(signed, key)
-    published = collect(state_dir, run_id, factory)
     bundle = None if published.bundle is None else verify_release(state_dir, published.bundle)
     if bundle is None and run_id in runs_open(folder):
         raise StateError("the run has not ended here", hint="`up` is told when it has")
@@ -70,11 +98,18 @@ def audit_run(state_dir: Path, run_id: bytes, factory: ChannelFactory | None) ->
         transcript.check_model(bundle.vector)
     witnesses = _due(WitnessFile(folder, run_id).read(), transcript, released=bundle is not None)
     transcript.check_witnesses(witnesses)
+    if agreed is None and evidence is not None:  # another member's run: by the hash it is known by
+        agreed = verify_past_manifest(evidence.manifest(), key)
+    certificates = None if agreed is None else check_rounds(transcript, agreed)
+    recomputed = None
+    if agreed is not None and evidence is not None:
+        recomputed = recompute(transcript, agreed, evidence, sums=sums, tell=tell)
     return AuditReport.of(
         transcript,
         None if bundle is None else bundle.manifest.release_id.hex(),
-        certificates=None if agreed is None else check_rounds(transcript, agreed),
+        certificates=certificates,
         witnesses=len(witnesses),
+        recomputed=recomputed,
     )
 
 
@@ -92,28 +127,24 @@ def resolve_run(state_dir: Path, text: str) -> bytes:
     return resolve(text, runs_answered(state_dir / "secsum"))
 
 
-def collect(state_dir: Path, run_id: bytes, factory: ChannelFactory | None) -> Published:
-    """Gather what was published of a run, from this machine and the coordinator; verify nothing.
+def _on_this_machine(state_dir: Path, run_id: bytes) -> Published:
+    folder = _installed_of(state_dir, run_id)
+    if folder is None:
+        raise NotFound(
+            f"no release of run {run_id.hex()} is on this machine",
+            hint="run the command without --offline",
+        )
+    return Published(_read(folder / FILE_NAME), _read(folder / TRANSCRIPT_NAME))
 
-    Raises:
-        NotFound: there is nothing.
-        StorageError: a file of the release cannot be read.
-        NetworkError: the coordinator cannot be reached.
-    """
+
+def _published(state_dir: Path, run_id: bytes, client: RegistryClient) -> Published:
+    """Return the release from this machine if it is here, and the transcript told today."""
     folder = _installed_of(state_dir, run_id)
     here = None if folder is None else _read(folder / FILE_NAME)
-    if factory is None:
-        if folder is None:
-            raise NotFound(
-                f"no release of run {run_id.hex()} is on this machine",
-                hint="run the command without --offline",
-            )
-        return Published(here, _read(folder / TRANSCRIPT_NAME))
-    with registry(factory) as client:
-        if here is None:
-            lines = [line for line in client.releases(_LISTED) if line.run_id == run_id.hex()]
-            here = client.bundle(bytes.fromhex(lines[0].release_id)) if lines else None
-        return Published(here, client.transcript(run_id))
+    if here is None:
+        lines = [line for line in client.releases(_LISTED) if line.run_id == run_id.hex()]
+        here = client.bundle(bytes.fromhex(lines[0].release_id)) if lines else None
+    return Published(here, client.transcript(run_id))
 
 
 def _installed_of(state_dir: Path, run_id: bytes) -> Path | None:

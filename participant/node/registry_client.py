@@ -21,7 +21,7 @@ from participant.node.keystore import channel_credentials
 from shared.errors import MalformedMessage
 from shared.fleet.errors import DigestMismatch, MessageTooLarge
 from shared.fleet.grpc_errors import reraised
-from shared.limits import MAX_BUNDLE_BYTES, MAX_TRANSCRIPT_BYTES
+from shared.limits import MAX_BUNDLE_BYTES, MAX_EVIDENCE_BYTES, MAX_TRANSCRIPT_BYTES
 from shared.trust.roster import Roster
 from shared.trust.signed_roster import verify_roster
 
@@ -92,6 +92,23 @@ class RegistryClient:
         with reraised("fetch the transcript"):
             parts = self._stub.GetTranscript(pb.GetTranscriptRequest(run_id=run_id), timeout=FILE_S)
             return _collect(parts, MAX_TRANSCRIPT_BYTES)
+
+    def evidence(
+        self,
+        run_id: bytes,
+        kind: pb.EvidenceKind.ValueType,
+        *,
+        round_no: int = 0,
+        group: int = 0,
+        member: int = 0,
+        limit: int = MAX_EVIDENCE_BYTES,
+    ) -> bytes:
+        """Fetch one file behind a run's transcript, whole; raises as :meth:`bundle`."""
+        request = pb.GetEvidenceRequest(
+            run_id=run_id, kind=kind, round=round_no, group=group, member=member
+        )
+        with reraised("fetch the run's evidence"):
+            return _collect(self._stub.GetEvidence(request, timeout=FILE_S), limit)
 
     def roster(self) -> tuple[bytes, bytes]:
         """Return the current roster's encoding and the coordinator's signature, unverified."""

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from itertools import groupby
 
 from shared.clock import from_unix
 from shared.errors import NotFound
-from shared.limits import MAX_SESSIONS_AUDITED
 from shared.model.bundle_manifest import BundleManifest
 from shared.secagg.errors import BadSignature, TermsRefused, UnmaskRefused
 from shared.secagg.groups import quorum
 from shared.secagg.member_round import check_certificate
 from shared.secagg.round_messages import ReleaseRequest, SurvivorSet
+from shared.trust.evidence import Recomputed
 from shared.trust.manifest import RunManifest, VerifiedManifest, verify_manifest
 from shared.trust.round_record import Outcome, RoundRecord
 from shared.trust.session import session_terms
@@ -56,8 +56,9 @@ class AuditReport:
         burnt: rounds released to the coordinator but never summed.
         certificates: rounds whose survivor certificate was verified; None without the manifest.
         witnesses: rounds held against what this member was told; None at the coordinator.
-        vectors: kept masked vectors whose digest and signature were recomputed; None where the
-            run kept none, and at a member.
+        evidence: released rounds, of each group, whose headers and shares hold; None where they
+            could not be had.
+        sums: sums that were done again from the masked vectors; None where none were at hand.
     """
 
     run_id: str
@@ -67,7 +68,8 @@ class AuditReport:
     burnt: int
     certificates: int | None
     witnesses: int | None = None
-    vectors: int | None = None
+    evidence: int | None = None
+    sums: int | None = None
 
     @classmethod
     def of(
@@ -77,7 +79,7 @@ class AuditReport:
         *,
         certificates: int | None,
         witnesses: int | None = None,
-        vectors: int | None = None,
+        recomputed: Recomputed | None = None,
     ) -> AuditReport:
         """Return the report on a transcript that held."""
         summed = transcript.rounds_summed()
@@ -89,7 +91,8 @@ class AuditReport:
             burnt=transcript.rounds() - summed,
             certificates=certificates,
             witnesses=witnesses,
-            vectors=vectors,
+            evidence=None if recomputed is None else recomputed.evidence,
+            sums=None if recomputed is None else recomputed.sums,
         )
 
     def lines(self) -> list[str]:
@@ -102,8 +105,16 @@ class AuditReport:
         shown.append(f"certificates  {counted}")
         if self.witnesses is not None:
             shown.append(f"witnesses     {self.witnesses} rounds as this member was told")
-        if self.vectors is not None:
-            shown.append(f"vectors       {self.vectors} kept, each as its member signed it")
+        shown.append(
+            "evidence      not checked: it is not on this machine"
+            if self.evidence is None
+            else f"evidence      {self.evidence} rounds, headers and shares as members signed them"
+        )
+        shown.append(
+            "sums          not recomputed: no masked vectors at hand"
+            if self.sums is None
+            else f"sums          {self.sums} recomputed from the masked vectors, and their models"
+        )
         return [*shown, f"release       {self.release_id or 'none'}"]
 
 
@@ -190,19 +201,17 @@ class _Sessions:
 
     verified: VerifiedManifest
     group: int
-    closed: set[bytes] = field(default_factory=set)
     session_id: bytes = b""
-    slot: int = -1
     ordinal: int = 0
-    """Of the open session where it is known, else of the last one that is: ordinals only rise."""
-    known: bool = False
+    slot: int = -1
 
     def enter(self, record: RoundRecord) -> None:
         if record.session_id != self.session_id:
-            self.closed.add(self.session_id)
-            if record.session_id in self.closed:
+            if record.ordinal <= self.ordinal:
                 raise OutsideManifest(f"round {record.round} reopens a session that was closed")
-            self.session_id, self.slot, self.known = record.session_id, -1, False
+            self.session_id, self.ordinal, self.slot = record.session_id, record.ordinal, -1
+        if record.ordinal != self.ordinal:
+            raise OutsideManifest(f"round {record.round} counts its session differently")
         if record.slot <= self.slot:
             raise OutsideManifest(f"round {record.round} uses a slot again, or a lower one")
         self.slot = record.slot
@@ -217,34 +226,18 @@ class _Sessions:
                 raise CertificateInvalid(f"round {record.round} lost members without certificate")
             return False
         with _attributed(record):
-            self.ordinal, self.known = self._ordinal_of(record), True
+            terms = session_terms(self.verified, record.session_id, record.ordinal, self.group)
+            request = ReleaseRequest(SurvivorSet(record.t2, record.bitmap()), record.certificate)
+            check_certificate(terms, request, record.survivors)
         return True
-
-    def _ordinal_of(self, record: RoundRecord) -> int:
-        """Return the session number that the survivors signed under.
-
-        A signature covers the session's ordinal, which a record does not carry. It is later than
-        that of every session before, so the few that are possible are tried in turn.
-        """
-        terms = session_terms(self.verified, record.session_id, 1, self.group)
-        request = ReleaseRequest(SurvivorSet(record.t2, record.bitmap()), record.certificate)
-        first = self.ordinal if self.known else self.ordinal + 1
-        last = first if self.known else MAX_SESSIONS_AUDITED
-        for ordinal in range(first, last + 1):
-            try:
-                check_certificate(replace(terms, ordinal=ordinal), request, record.survivors)
-            except BadSignature:
-                continue
-            return ordinal
-        raise CertificateInvalid(
-            f"a survivor's signature in the certificate of round {record.round} does not hold",
-            hint="the coordinator claims a survivor set that its members did not sign",
-        )
 
 
 @contextmanager
 def _attributed(record: RoundRecord) -> Iterator[None]:
     try:
         yield
-    except (UnmaskRefused, TermsRefused) as error:
-        raise CertificateInvalid(f"round {record.round}: {error.message}") from error
+    except (UnmaskRefused, TermsRefused, BadSignature) as error:
+        raise CertificateInvalid(
+            f"the certificate of round {record.round}: {error.message}",
+            hint="the coordinator claims a survivor set that its members did not sign",
+        ) from error

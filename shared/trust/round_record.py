@@ -34,6 +34,7 @@ class RoundRecord:
         round: from 1.
         attempt: from 1; how often this round was tried before and including this time.
         session_id: 16 bytes, the secure-sum session.
+        ordinal: number of that session in the run, or in the group; from 1.
         slot: the one-time slot of the session.
         t2: 32 bytes, binds slot, participants, model, config and quantiser.
         participants: U, member indices, ascending.
@@ -45,12 +46,15 @@ class RoundRecord:
         sum_sha256: 32 bytes, hash of the unmasked sum; zeros for a burnt round.
         model_sha256: 32 bytes, the model that was sent out.
         next_model_sha256: 32 bytes, the model that came of it; the same one for a burnt round.
+        setup_sha256: 32 bytes, hash of the session's published set-up.
+        evidence_sha256: 32 bytes, hash of the round's published headers and shares.
         group: from 1 in a run in groups, else 0.
     """
 
     round: int
     attempt: int
     session_id: bytes
+    ordinal: int
     slot: int
     t2: bytes
     participants: tuple[int, ...]
@@ -61,6 +65,8 @@ class RoundRecord:
     sum_sha256: bytes
     model_sha256: bytes
     next_model_sha256: bytes
+    setup_sha256: bytes
+    evidence_sha256: bytes
     group: int = 0
 
     @property
@@ -80,7 +86,7 @@ class RoundRecord:
     def encode(self) -> bytes:
         """Return the canonical encoding."""
         writer = Writer(DOMAIN).u32(self.round).u32(self.attempt)
-        writer.fixed(self.session_id, 16).u32(self.slot).fixed(self.t2, 32)
+        writer.fixed(self.session_id, 16).u32(self.ordinal).u32(self.slot).fixed(self.t2, 32)
         writer.u32s(self.participants).blob(self.bitmap())
         for _, sha256 in self.vectors:
             writer.fixed(sha256, 32)
@@ -89,6 +95,7 @@ class RoundRecord:
             writer.u32(index).fixed(signature, _SIGNATURE_BYTES)
         writer.u8(self.outcome).fixed(self.sum_sha256, 32)
         writer.fixed(self.model_sha256, 32).fixed(self.next_model_sha256, 32)
+        writer.fixed(self.setup_sha256, 32).fixed(self.evidence_sha256, 32)
         return writer.u32(self.group).done()
 
     @classmethod
@@ -96,13 +103,15 @@ class RoundRecord:
         """Read a canonical encoding; raises :class:`MalformedMessage`."""
         reader = Reader(data, DOMAIN)
         round_, attempt = reader.u32(), reader.u32()
-        session_id, slot, t2 = reader.fixed(16), reader.u32(), reader.fixed(32)
+        session_id, ordinal = reader.fixed(16), reader.u32()
+        slot, t2 = reader.u32(), reader.fixed(32)
         participants = reader.u32s(MAX_MEMBERS)
         survivors = _read_bitmap(reader.blob(MAX_MEMBERS // 8), participants)
         record = cls(
             round=round_,
             attempt=attempt,
             session_id=session_id,
+            ordinal=ordinal,
             slot=slot,
             t2=t2,
             participants=participants,
@@ -116,6 +125,8 @@ class RoundRecord:
             sum_sha256=reader.fixed(32),
             model_sha256=reader.fixed(32),
             next_model_sha256=reader.fixed(32),
+            setup_sha256=reader.fixed(32),
+            evidence_sha256=reader.fixed(32),
             group=reader.u32(MAX_MEMBERS),
         )
         reader.end()
@@ -124,8 +135,8 @@ class RoundRecord:
 
     def check(self) -> None:
         """Refuse a record that contradicts itself; raises :class:`MalformedMessage`."""
-        if self.round < 1 or self.attempt < 1:
-            raise MalformedMessage("rounds and attempts count from 1")
+        if min(self.round, self.attempt, self.ordinal) < 1:
+            raise MalformedMessage("rounds, attempts and sessions count from 1")
         for name, indices in (
             ("participants", list(self.participants)),
             ("survivors", list(self.survivors)),

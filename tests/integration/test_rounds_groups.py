@@ -83,7 +83,7 @@ def test_two_groups_release_the_exact_mean_of_all_members(tmp_path):
         assert len({item.session_id for item in found}) == 2
         assert fed.rounds(run.run_id)[1].metrics["positives"] > 0
         report = audit_run(fed.alliance.coordinator_dir, fed.database, run)
-        assert (report.summed, report.vectors) == (2, 4 * SIZE)
+        assert (report.summed, report.evidence, report.sums) == (2, 4, 4)
 
 
 def test_a_second_run_of_the_epoch_has_the_same_groups_without_another_drawing(tmp_path):
@@ -189,7 +189,8 @@ def test_a_burnt_group_costs_the_others_nothing_and_is_closed_after_two_rounds(
     garbage(monkeypatch, 0.015625)
     steps = lambda i: 0.015625 if i == 7 else STEP  # noqa: E731
     with federation(tmp_path, 2 * SIZE, step=steps, min_group=SIZE) as fed:
-        run = fed.drive(fed.start(TWO.model_copy(update={"rounds": 3})))
+        wanted = TWO.model_copy(update={"rounds": 3, "keep_masked": True})
+        run = fed.drive(fed.start(wanted))
         assert (run.state, run.reason) == (RunState.COMPLETED, "")
         bad = manifest_of(fed, run).group_of(7)
         seen = [(item.round, item.group, item.outcome) for item in records(fed, run)]
@@ -200,6 +201,7 @@ def test_a_burnt_group_costs_the_others_nothing_and_is_closed_after_two_rounds(
         assert kinds(fed)["group.closed"] == 1
         report = audit_run(fed.alliance.coordinator_dir, fed.database, run)
         assert (report.summed, report.burnt) == (3, 0)
+        assert (report.evidence, report.sums) == (5, 3)  # nothing is summed of the burnt ones
 
 
 def witnesses(fed: Federation, run_id: str) -> dict[int, list]:
@@ -278,7 +280,7 @@ def check_released_once(fed: Federation, run, rounds: int) -> None:
 
 def test_one_hostile_member_spoils_the_mean_and_not_the_median(tmp_path):
     steps = lambda i: 10.0 if i == 1 else -STEP  # noqa: E731 - clipped to its bound by the member
-    small = {"groups": 5, "rounds": 1, "unsafe_min_group": 4}
+    small = {"groups": 5, "rounds": 1, "unsafe_min_group": 4, "keep_masked": True}
     with federation(tmp_path, 20, step=steps, min_group=4) as fed:
         for robust in (MEAN, MEDIAN):
             run = fed.drive(fed.start(TWO.model_copy(update={"robust": robust, **small})))
@@ -286,6 +288,8 @@ def test_one_hostile_member_spoils_the_mean_and_not_the_median(tmp_path):
             assert manifest_of(fed, run).robust == robust
             spoilt = np.abs(moved(fed, run) + STEP).max() > 2.0**-12
             assert spoilt == (robust == MEAN)
+            report = audit_run(fed.alliance.coordinator_dir, fed.database, run)
+            assert (report.evidence, report.sums) == (5, 5)
 
 
 @pytest.mark.slow

@@ -40,7 +40,15 @@ from shared.fleet.chunks import Assembly, opening, pieces
 from shared.model.bundle import UnverifiedBundle
 from shared.model.bundle_manifest import BundleManifest
 from shared.model.layout import ModelSpec
-from shared.secagg import Coordinator, Quantiser, RunGuard, SessionTerms, wire
+from shared.secagg import (
+    Coordinator,
+    Quantiser,
+    RoundEvidence,
+    RunGuard,
+    SessionTerms,
+    SetupEvidence,
+    wire,
+)
 from shared.secagg.member_state import MemberState
 from shared.secagg.messages import decode_blobs
 from shared.secagg.round_messages import (
@@ -179,7 +187,9 @@ def recorded() -> dict[str, list[bytes]]:
 
     world = World(make_terms(6, threshold=4, slots=1), fault=fault)
     assert world.setup().usable
-    world.round(1)
+    result = world.round(1)
+    seen["evidence"] = [result.evidence.encode()]
+    seen["setup-evidence"] = [world.coordinator.setup_evidence().encode()]
     seen["terms"] = [world.terms.encode()]
     seen["state"] = [world.nodes[1].member.dump()]
     seen["guard"] = [world.nodes[1].guard.dump()]
@@ -226,6 +236,8 @@ def _secagg() -> dict[str, Target]:
         "survivor-set": _of(SurvivorSet, _body("unmask")),
         "release-request": _of(ReleaseRequest, _body("release")),
         "reveal": _of(Reveal, _body("release-reply")),
+        "round-evidence": _of(RoundEvidence, seen["evidence"][0]),
+        "setup-evidence": _of(SetupEvidence, seen["setup-evidence"][0]),
         "terms": _of(SessionTerms, seen["terms"][0]),
         "quantiser": _of(Quantiser, Quantiser(16, 1.0).encode()),
         "member-state": _of(MemberState, seen["state"][0]),

@@ -64,6 +64,7 @@ def a_record(round_number: int, **changes: object) -> RoundRecord:
         round=round_number,
         attempt=1,
         session_id=b"s" * 16,
+        ordinal=1,
         slot=round_number - 1,
         t2=bytes([round_number]) * 32,
         participants=(1, 2, 3, 4, 5),
@@ -74,6 +75,8 @@ def a_record(round_number: int, **changes: object) -> RoundRecord:
         sum_sha256=bytes([100 + round_number]) * 32,
         model_sha256=bytes([10 + round_number]) * 32,
         next_model_sha256=bytes([11 + round_number]) * 32,
+        setup_sha256=b"S" * 32,
+        evidence_sha256=bytes([20 + round_number]) * 32,
     )
     return replace(record, **changes)
 

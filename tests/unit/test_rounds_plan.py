@@ -62,7 +62,7 @@ def test_start_writes_a_pending_run_and_abort_ends_it_once(tmp_path):
     database.read("audit", lambda unit: unit.audit.verify())
 
 
-def test_the_journal_keeps_the_newest_two_models_and_counts_rounds(tmp_path):
+def test_the_journal_keeps_the_first_and_the_newest_models_and_counts_rounds(tmp_path):
     model = np.arange(6, dtype=np.float32)
     journal = Journal.create(tmp_path / "run", b"manifest", model)
     assert journal.checkpoint() == Checkpoint()
@@ -72,9 +72,11 @@ def test_the_journal_keeps_the_newest_two_models_and_counts_rounds(tmp_path):
     assert journal.checkpoint() == Checkpoint(round=3, trained=2, burnt_in_a_row=0, session=0)
     assert np.array_equal(journal.model(2, 6), model + 2)
     assert journal.transcript() == [b"one", b"two", b"three"]
-    assert len(list((tmp_path / "run").glob("model-*.f32"))) == 2
+    journal.finish_round(4, model + 3, b"four")
+    kept = sorted(path.name for path in (tmp_path / "run").glob("model-*.f32"))
+    assert kept == ["model-00000.f32", "model-00002.f32", "model-00003.f32"]
     with pytest.raises(VerificationError):
-        journal.model(2, 7)
+        journal.model(3, 7)
     with pytest.raises(StateError):
         Journal.create(tmp_path / "run", b"manifest", model)
 

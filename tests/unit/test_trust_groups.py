@@ -50,6 +50,7 @@ def part(number: int, group: int, before: bytes, after: bytes, **changes: object
         "round": number,
         "attempt": 1,
         "session_id": bytes([group]) * 16,
+        "ordinal": 1,
         "slot": number,
         "t2": bytes([group, number]) * 16,
         "participants": peers,
@@ -60,6 +61,8 @@ def part(number: int, group: int, before: bytes, after: bytes, **changes: object
         "sum_sha256": b"s" * 32,
         "model_sha256": before,
         "next_model_sha256": after,
+        "setup_sha256": b"S" * 32,
+        "evidence_sha256": b"E" * 32,
         "group": group,
     }
     return RoundRecord(**{**fields, **changes})

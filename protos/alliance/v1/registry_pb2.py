@@ -24,13 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61lliance/v1/registry.proto\x12\x0b\x61lliance.v1\"$\n\x13ListReleasesRequest\x12\r\n\x05limit\x18\x01 \x01(\r\">\n\x14ListReleasesResponse\x12&\n\x08releases\x18\x01 \x03(\x0b\x32\x14.alliance.v1.Release\"}\n\x07Release\x12\x12\n\nrelease_id\x18\x01 \x01(\x0c\x12\x0e\n\x06run_id\x18\x02 \x01(\x0c\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x17\n\x0f\x63reated_at_unix\x18\x04 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x05 \x01(\x04\x12\x0e\n\x06sha256\x18\x06 \x01(\x0c\"\'\n\x11GetReleaseRequest\x12\x12\n\nrelease_id\x18\x01 \x01(\x0c\"&\n\x14GetTranscriptRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\x0c\"N\n\x08\x46ilePart\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x17.alliance.v1.FileHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"1\n\nFileHeader\x12\x13\n\x0btotal_bytes\x18\x01 \x01(\x04\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\"\x12\n\x10GetRosterRequest\"6\n\x11GetRosterResponse\x12\x0e\n\x06roster\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x32\xc6\x02\n\x0fRegistryService\x12S\n\x0cListReleases\x12 .alliance.v1.ListReleasesRequest\x1a!.alliance.v1.ListReleasesResponse\x12\x45\n\nGetRelease\x12\x1e.alliance.v1.GetReleaseRequest\x1a\x15.alliance.v1.FilePart0\x01\x12K\n\rGetTranscript\x12!.alliance.v1.GetTranscriptRequest\x1a\x15.alliance.v1.FilePart0\x01\x12J\n\tGetRoster\x12\x1d.alliance.v1.GetRosterRequest\x1a\x1e.alliance.v1.GetRosterResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61lliance/v1/registry.proto\x12\x0b\x61lliance.v1\"$\n\x13ListReleasesRequest\x12\r\n\x05limit\x18\x01 \x01(\r\">\n\x14ListReleasesResponse\x12&\n\x08releases\x18\x01 \x03(\x0b\x32\x14.alliance.v1.Release\"}\n\x07Release\x12\x12\n\nrelease_id\x18\x01 \x01(\x0c\x12\x0e\n\x06run_id\x18\x02 \x01(\x0c\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x17\n\x0f\x63reated_at_unix\x18\x04 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x05 \x01(\x04\x12\x0e\n\x06sha256\x18\x06 \x01(\x0c\"\'\n\x11GetReleaseRequest\x12\x12\n\nrelease_id\x18\x01 \x01(\x0c\"&\n\x14GetTranscriptRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\x0c\"{\n\x12GetEvidenceRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\x0c\x12\'\n\x04kind\x18\x02 \x01(\x0e\x32\x19.alliance.v1.EvidenceKind\x12\r\n\x05round\x18\x03 \x01(\r\x12\r\n\x05group\x18\x04 \x01(\r\x12\x0e\n\x06member\x18\x05 \x01(\r\"N\n\x08\x46ilePart\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x17.alliance.v1.FileHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"1\n\nFileHeader\x12\x13\n\x0btotal_bytes\x18\x01 \x01(\x04\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\"\x12\n\x10GetRosterRequest\"6\n\x11GetRosterResponse\x12\x0e\n\x06roster\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c*\xb4\x01\n\x0c\x45videnceKind\x12\x1d\n\x19\x45VIDENCE_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x45VIDENCE_KIND_MANIFEST\x10\x01\x12\x1d\n\x19\x45VIDENCE_KIND_FIRST_MODEL\x10\x02\x12\x17\n\x13\x45VIDENCE_KIND_SETUP\x10\x03\x12\x17\n\x13\x45VIDENCE_KIND_ROUND\x10\x04\x12\x18\n\x14\x45VIDENCE_KIND_VECTOR\x10\x05\x32\x8f\x03\n\x0fRegistryService\x12S\n\x0cListReleases\x12 .alliance.v1.ListReleasesRequest\x1a!.alliance.v1.ListReleasesResponse\x12\x45\n\nGetRelease\x12\x1e.alliance.v1.GetReleaseRequest\x1a\x15.alliance.v1.FilePart0\x01\x12K\n\rGetTranscript\x12!.alliance.v1.GetTranscriptRequest\x1a\x15.alliance.v1.FilePart0\x01\x12G\n\x0bGetEvidence\x12\x1f.alliance.v1.GetEvidenceRequest\x1a\x15.alliance.v1.FilePart0\x01\x12J\n\tGetRoster\x12\x1d.alliance.v1.GetRosterRequest\x1a\x1e.alliance.v1.GetRosterResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'alliance.v1.registry_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_EVIDENCEKIND']._serialized_start=686
+  _globals['_EVIDENCEKIND']._serialized_end=866
   _globals['_LISTRELEASESREQUEST']._serialized_start=43
   _globals['_LISTRELEASESREQUEST']._serialized_end=79
   _globals['_LISTRELEASESRESPONSE']._serialized_start=81
@@ -41,14 +43,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETRELEASEREQUEST']._serialized_end=311
   _globals['_GETTRANSCRIPTREQUEST']._serialized_start=313
   _globals['_GETTRANSCRIPTREQUEST']._serialized_end=351
-  _globals['_FILEPART']._serialized_start=353
-  _globals['_FILEPART']._serialized_end=431
-  _globals['_FILEHEADER']._serialized_start=433
-  _globals['_FILEHEADER']._serialized_end=482
-  _globals['_GETROSTERREQUEST']._serialized_start=484
-  _globals['_GETROSTERREQUEST']._serialized_end=502
-  _globals['_GETROSTERRESPONSE']._serialized_start=504
-  _globals['_GETROSTERRESPONSE']._serialized_end=558
-  _globals['_REGISTRYSERVICE']._serialized_start=561
-  _globals['_REGISTRYSERVICE']._serialized_end=887
+  _globals['_GETEVIDENCEREQUEST']._serialized_start=353
+  _globals['_GETEVIDENCEREQUEST']._serialized_end=476
+  _globals['_FILEPART']._serialized_start=478
+  _globals['_FILEPART']._serialized_end=556
+  _globals['_FILEHEADER']._serialized_start=558
+  _globals['_FILEHEADER']._serialized_end=607
+  _globals['_GETROSTERREQUEST']._serialized_start=609
+  _globals['_GETROSTERREQUEST']._serialized_end=627
+  _globals['_GETROSTERRESPONSE']._serialized_start=629
+  _globals['_GETROSTERRESPONSE']._serialized_end=683
+  _globals['_REGISTRYSERVICE']._serialized_start=869
+  _globals['_REGISTRYSERVICE']._serialized_end=1268
 # @@protoc_insertion_point(module_scope)

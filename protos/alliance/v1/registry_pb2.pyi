@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -17,6 +18,40 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _EvidenceKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EvidenceKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EvidenceKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EVIDENCE_KIND_UNSPECIFIED: _EvidenceKind.ValueType  # 0
+    EVIDENCE_KIND_MANIFEST: _EvidenceKind.ValueType  # 1
+    """The signed run manifest."""
+    EVIDENCE_KIND_FIRST_MODEL: _EvidenceKind.ValueType  # 2
+    """The model that round 1 started from, float32."""
+    EVIDENCE_KIND_SETUP: _EvidenceKind.ValueType  # 3
+    """The set-up of the session that a round was in."""
+    EVIDENCE_KIND_ROUND: _EvidenceKind.ValueType  # 4
+    """A round's signed headers and revealed shares."""
+    EVIDENCE_KIND_VECTOR: _EvidenceKind.ValueType  # 5
+    """One survivor's masked vector of a summed round, where the run keeps them."""
+
+class EvidenceKind(_EvidenceKind, metaclass=_EvidenceKindEnumTypeWrapper):
+    """What a run left behind; everything is named by a hash in its transcript or manifest."""
+
+EVIDENCE_KIND_UNSPECIFIED: EvidenceKind.ValueType  # 0
+EVIDENCE_KIND_MANIFEST: EvidenceKind.ValueType  # 1
+"""The signed run manifest."""
+EVIDENCE_KIND_FIRST_MODEL: EvidenceKind.ValueType  # 2
+"""The model that round 1 started from, float32."""
+EVIDENCE_KIND_SETUP: EvidenceKind.ValueType  # 3
+"""The set-up of the session that a round was in."""
+EVIDENCE_KIND_ROUND: EvidenceKind.ValueType  # 4
+"""A round's signed headers and revealed shares."""
+EVIDENCE_KIND_VECTOR: EvidenceKind.ValueType  # 5
+"""One survivor's masked vector of a summed round, where the run keeps them."""
+Global___EvidenceKind: _TypeAlias = EvidenceKind  # noqa: Y015
 
 @_typing.final
 class ListReleasesRequest(_message.Message):
@@ -131,6 +166,40 @@ class GetTranscriptRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetTranscriptRequest: _TypeAlias = GetTranscriptRequest  # noqa: Y015
+
+@_typing.final
+class GetEvidenceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    MEMBER_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.bytes
+    kind: Global___EvidenceKind.ValueType
+    round: _builtins.int
+    """A released round, for the last three kinds."""
+    group: _builtins.int
+    """0 in a run without groups."""
+    member: _builtins.int
+    """The survivor whose vector it is."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.bytes = ...,
+        kind: Global___EvidenceKind.ValueType = ...,
+        round: _builtins.int = ...,
+        group: _builtins.int = ...,
+        member: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "kind", b"kind", "member", b"member", "round", b"round", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetEvidenceRequest: _TypeAlias = GetEvidenceRequest  # noqa: Y015
 
 @_typing.final
 class FilePart(_message.Message):

@@ -51,6 +51,11 @@ class RegistryServiceStub:
                 request_serializer=alliance_dot_v1_dot_registry__pb2.GetTranscriptRequest.SerializeToString,
                 response_deserializer=alliance_dot_v1_dot_registry__pb2.FilePart.FromString,
                 _registered_method=True)
+        self.GetEvidence = channel.unary_stream(
+                '/alliance.v1.RegistryService/GetEvidence',
+                request_serializer=alliance_dot_v1_dot_registry__pb2.GetEvidenceRequest.SerializeToString,
+                response_deserializer=alliance_dot_v1_dot_registry__pb2.FilePart.FromString,
+                _registered_method=True)
         self.GetRoster = channel.unary_unary(
                 '/alliance.v1.RegistryService/GetRoster',
                 request_serializer=alliance_dot_v1_dot_registry__pb2.GetRosterRequest.SerializeToString,
@@ -84,6 +89,13 @@ class RegistryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetEvidence(self, request, context):
+        """One file behind a run's transcript, piece by piece, for those who recompute it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetRoster(self, request, context):
         """The alliance's current members.
         """
@@ -107,6 +119,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
             'GetTranscript': grpc.unary_stream_rpc_method_handler(
                     servicer.GetTranscript,
                     request_deserializer=alliance_dot_v1_dot_registry__pb2.GetTranscriptRequest.FromString,
+                    response_serializer=alliance_dot_v1_dot_registry__pb2.FilePart.SerializeToString,
+            ),
+            'GetEvidence': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetEvidence,
+                    request_deserializer=alliance_dot_v1_dot_registry__pb2.GetEvidenceRequest.FromString,
                     response_serializer=alliance_dot_v1_dot_registry__pb2.FilePart.SerializeToString,
             ),
             'GetRoster': grpc.unary_unary_rpc_method_handler(
@@ -197,6 +214,33 @@ class RegistryService:
             target,
             '/alliance.v1.RegistryService/GetTranscript',
             alliance_dot_v1_dot_registry__pb2.GetTranscriptRequest.SerializeToString,
+            alliance_dot_v1_dot_registry__pb2.FilePart.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetEvidence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/alliance.v1.RegistryService/GetEvidence',
+            alliance_dot_v1_dot_registry__pb2.GetEvidenceRequest.SerializeToString,
             alliance_dot_v1_dot_registry__pb2.FilePart.FromString,
             options,
             channel_credentials,

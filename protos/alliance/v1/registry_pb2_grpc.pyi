@@ -41,6 +41,8 @@ class RegistryServiceStub:
     """One release bundle, piece by piece."""
     GetTranscript: _grpc.UnaryStreamMultiCallable[_registry_pb2.GetTranscriptRequest, _registry_pb2.FilePart]
     """The signed transcript of one run, piece by piece."""
+    GetEvidence: _grpc.UnaryStreamMultiCallable[_registry_pb2.GetEvidenceRequest, _registry_pb2.FilePart]
+    """One file behind a run's transcript, piece by piece, for those who recompute it."""
     GetRoster: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetRosterRequest, _registry_pb2.GetRosterResponse]
     """The alliance's current members."""
 
@@ -57,6 +59,8 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """One release bundle, piece by piece."""
     GetTranscript: _aio.UnaryStreamMultiCallable[_registry_pb2.GetTranscriptRequest, _registry_pb2.FilePart]  # type: ignore[assignment]
     """The signed transcript of one run, piece by piece."""
+    GetEvidence: _aio.UnaryStreamMultiCallable[_registry_pb2.GetEvidenceRequest, _registry_pb2.FilePart]  # type: ignore[assignment]
+    """One file behind a run's transcript, piece by piece, for those who recompute it."""
     GetRoster: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetRosterRequest, _registry_pb2.GetRosterResponse]  # type: ignore[assignment]
     """The alliance's current members."""
 
@@ -88,6 +92,14 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_registry_pb2.FilePart], _abc.AsyncIterator[_registry_pb2.FilePart]]:
         """The signed transcript of one run, piece by piece."""
+
+    @_abc_1.abstractmethod
+    def GetEvidence(
+        self,
+        request: _registry_pb2.GetEvidenceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_registry_pb2.FilePart], _abc.AsyncIterator[_registry_pb2.FilePart]]:
+        """One file behind a run's transcript, piece by piece, for those who recompute it."""
 
     @_abc_1.abstractmethod
     def GetRoster(
