@@ -45,7 +45,7 @@ demo: $(STAMP)
 	@$(BIN)/python -m simulations.demo --report $(REPORT) $(if $(DATA),--data $(DATA))
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,17 +1,41 @@
-"""No test reaches beyond this machine, and none inherits another's logging."""
+"""For every test: no network beyond this machine, no inherited logging, no clock that matters.
+
+`make test` runs two workers (pytest-xdist), each with whole files. The slow files go first, so that
+no worker is left alone with one at the end.
+"""
 
 from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import socket
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 _connect = socket.socket.connect
+
+# Read by numpy, torch and polars when they are imported: by workers and by processes that tests
+# start. Workers that each use all cores wait for one another at every step.
+os.environ.update(
+    OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1", POLARS_MAX_THREADS="2"
+)
+
+# Based on the profile in force, which is hypothesis's own "ci" on a continuous-integration machine.
+settings.register_profile(
+    "any machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
+
+
+@pytest.hookimpl(trylast=True)  # after pytest-randomly has shuffled
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def _is_local(address: Any) -> bool:

@@ -18,7 +18,9 @@ HOST = "127.0.0.1"
 PORTS = range(20_000, 32_000, 2)
 """Below the range from which Linux takes the ports of outgoing connections."""
 
-READY_S = 60.0
+READY_S = 180.0
+"""Some seconds on an idle machine. A process that has ended is noticed at once."""
+
 PINS = 3
 """Peers each member knows in person. One more than `min_known_peers` asks for: a round that loses a
 member must still hold enough known ones, or those who know too few refuse to open its sum."""

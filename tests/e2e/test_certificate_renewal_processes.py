@@ -17,10 +17,10 @@ from shared.clock import SystemClock
 from shared.trust.certificates import fingerprint, load_certificate, renewal_due
 from tests.support import crash_cases
 from tests.support.alliance import Alliance
-from tests.support.fleet import wait_until
 from tests.support.killed import killed_at_each_step
 from tests.support.processes import starting
 from tests.support.renewal import old_alliance, renewals_of
+from tests.support.waiting import wait_until
 
 STEPS = 7
 
@@ -90,16 +90,16 @@ def test_a_running_node_and_its_coordinator_renew_without_a_restart(tmp_path: Pa
         assert not renewal_due(server, SystemClock().now())  # it was, before `serve` started
 
         node = start("up", folder)
-        wait_until(lambda: _admitted(alliance) != joined, 60)
+        wait_until(lambda: _admitted(alliance) != joined)
         by_itself = fingerprint(connection_pair(folder).certificate)
         assert _admitted(alliance) == by_itself
-        wait_until(lambda: _last_state(folder) == "connected", 60)
+        wait_until(lambda: _last_state(folder) == "connected")
 
         connections = _events(folder).count("connected")
         renew(folder, over_grpc(folder))  # as `cert renew` does beside a running node
         with membership(folder) as client:
             assert client.check().index == 1  # from here on the old certificate is refused
         assert _admitted(alliance) != by_itself
-        wait_until(lambda: _events(folder).count("connected") > connections, 60)
+        wait_until(lambda: _events(folder).count("connected") > connections)
         assert node.end() == 0
         assert serve.end() == 0

@@ -7,11 +7,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.support.waiting import PATIENCE_S, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("--rounds", "6", "--listings-per-week", "40")
@@ -56,14 +57,15 @@ class Demo:
 
     def wait_for(self, text: str) -> int:
         """Wait until a process whose command line has ``text`` runs; return its id."""
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            for number, line in self.processes().items():
-                if text in line:
-                    return number
+        found: list[int] = []
+
+        def runs() -> bool:
             assert self.child.poll() is None, self.err
-            time.sleep(0.1)
-        raise AssertionError(f"{text!r} never ran")
+            found.extend(number for number, line in self.processes().items() if text in line)
+            return bool(found)
+
+        wait_until(runs)
+        return found[0]
 
     def left_nothing(self) -> bool:
         return not self.processes() and not list(self.temporary.iterdir())
@@ -115,9 +117,9 @@ def test_a_whole_demonstration(start: Start) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_nothing_behind(start: Start, number: signal.Signals) -> None:
     demo = start(*SMALL)
-    demo.wait_for("participant join")
+    demo.wait_for("-m participant")
     demo.child.send_signal(number)
-    assert demo.child.wait(60) == 130, demo.err
+    assert demo.child.wait(PATIENCE_S) == 130, demo.err
     assert demo.left_nothing()
     assert not demo.report.exists()
 
@@ -127,7 +129,7 @@ def test_a_process_that_dies_is_reported_with_its_last_words(start: Start) -> No
     demo = start(*SMALL)
     demo.wait_for("participant up")
     os.kill(demo.wait_for("coordinator serve"), signal.SIGKILL)
-    assert demo.child.wait(120) == 1, demo.err
+    assert demo.child.wait(PATIENCE_S) == 1, demo.err
     assert demo.left_nothing()
     assert "error: " in demo.err
     assert "hint: " in demo.err
@@ -142,6 +144,6 @@ def test_what_cannot_work_is_refused_before_anything_starts(
         "report": ("--report", str(tmp_path / "nowhere" / "report.html")),
     }
     demo = start(*arguments[given])
-    assert demo.child.wait(60) in (2, 3), demo.err
+    assert demo.child.wait(PATIENCE_S) in (2, 3), demo.err
     assert demo.left_nothing()
     assert "nowhere" in demo.err

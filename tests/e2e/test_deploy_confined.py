@@ -18,10 +18,10 @@ from shared.clock import SystemClock
 from shared.trust.certificates import renewal_due
 from tests.support.alliance import Alliance
 from tests.support.confined import denies_executable_memory, landlock_version
-from tests.support.fleet import wait_until
 from tests.support.processes import ROOT
 from tests.support.renewal import old_alliance
 from tests.support.store import shops, write_export
+from tests.support.waiting import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.skipif(
     landlock_version() < 3, reason="needs a Linux with Landlock that covers truncation (6.2)"
@@ -55,7 +55,7 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         env=environment(folder),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=PATIENCE_S,
         check=False,
     )
 
@@ -77,7 +77,7 @@ def running(folder: Path, *words: str) -> Iterator[tuple[subprocess.Popen[bytes]
 
 
 def wait_for(child: subprocess.Popen[bytes], said: Path, text: str) -> None:
-    wait_until(lambda: text in said.read_text() or child.poll() is not None, 60)
+    wait_until(lambda: text in said.read_text() or child.poll() is not None)
     assert text in said.read_text(), said.read_text()
 
 
@@ -123,7 +123,7 @@ def test_a_node_imports_trains_connects_and_renews_in_its_state_folder_alone(
         with up as (node, said):
             wait_for(node, said, "connected as member 1")
             now = SystemClock().now()
-            wait_until(lambda: not renewal_due(connection_pair(folder).certificate, now), 60)
+            wait_until(lambda: not renewal_due(connection_pair(folder).certificate, now))
             node.send_signal(signal.SIGTERM)
             assert node.wait(60) == 0, said.read_text()
         server.send_signal(signal.SIGTERM)

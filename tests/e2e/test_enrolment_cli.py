@@ -16,7 +16,8 @@ from coordinator.cli import audit, init, member
 from participant.cli import join
 from shared.console import run_app
 from shared.errors import Exit
-from tests.support.alliance import Alliance, free_ports, serving
+from tests.support.alliance import Alliance, serving
+from tests.support.ports import free_port, free_ports
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def test_join_names_what_is_wrong(shell: Shell, tmp_path: Path) -> None:
     assert missing.code == Exit.USAGE
     with serving(alliance):
         elsewhere = shell.participant(
-            "p", "join", "--token-file", str(token), "--url", f"127.0.0.1:{alliance.port + 7}"
+            "p", "join", "--token-file", str(token), "--url", f"127.0.0.1:{free_port()}"
         )
         assert elsewhere.code == Exit.NETWORK
         late = shell.participant("p", "join", "--token-file", str(token), "--json")

@@ -15,9 +15,9 @@ from coordinator.rounds.launch import start_run
 from participant.ingest.service import import_file
 from participant.store import Store
 from tests.support.alliance import Alliance, found_alliance
-from tests.support.fleet import wait_until
 from tests.support.flower import BIN, ROOT, Flower, environment, flower
 from tests.support.runs import POLICY, SETTINGS, prepare_members
+from tests.support.waiting import wait_until
 
 PAIR_POLICY = """\
 allowed_purposes = ["counterfeit-detection"]
@@ -68,7 +68,7 @@ def follow(link: Flower, alliance: Alliance, database, run_id: str, *extra: str)
     def started() -> bool:
         return link.run("--run-config", text, *extra).returncode == 0
 
-    wait_until(started, 60)
+    wait_until(started)
 
     def ended() -> bool:
         return database.read("r", lambda unit: unit.runs.get(run_id)).state.terminal

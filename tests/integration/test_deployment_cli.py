@@ -18,9 +18,7 @@ from participant.deployment.fetch import installed_path
 from participant.node.registry_client import channel_factory
 from shared.errors import BadInput, Exit, NotFound, StateError, VerificationError
 from shared.model.bundle import FILE_NAME
-from tests.support.alliance import found_alliance
-from tests.support.deployment import Member, knowing, member_of, records, sets_of
-from tests.support.registry import serving
+from tests.support.deployment import Member, knowing, records, served_member, sets_of
 
 torch.set_num_threads(1)
 app = typer.Typer()
@@ -29,11 +27,9 @@ cli.register(app)
 
 @pytest.fixture
 def member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Member]:
-    member = member_of(found_alliance(tmp_path, ["a"]), "a")
     monkeypatch.setattr(service_module, "training_sets", lambda _store: sets_of(records()))
-    with serving(member.alliance, member.database):
+    with served_member(tmp_path) as member:
         yield member
-    member.database.close()
 
 
 def text(member: Member, *arguments: str) -> str:

@@ -21,10 +21,8 @@ from participant.training.inference import scores
 from participant.training.personal import fit_head
 from shared.errors import MalformedMessage, NotFound, VerificationError
 from shared.model.features.batch import FeatureBatch
-from tests.support.alliance import found_alliance
-from tests.support.deployment import OWN_MARK, SPEC, Member, knowing, member_of, records
+from tests.support.deployment import OWN_MARK, SPEC, Member, knowing, records, served_member
 from tests.support.disk_faults import FULL, READ_ONLY, fails_at_every_point
-from tests.support.registry import serving
 
 torch.set_num_threads(1)
 
@@ -34,10 +32,8 @@ OWN = records(600, own=0.8)
 
 @pytest.fixture
 def member(tmp_path: Path) -> Iterator[Member]:
-    member = member_of(found_alliance(tmp_path, ["a"]), "a")
-    with serving(member.alliance, member.database):
+    with served_member(tmp_path) as member:
         yield member
-    member.database.close()
 
 
 def deploy(member: Member, release_id: bytes, training_set=OWN):

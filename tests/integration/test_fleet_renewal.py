@@ -14,7 +14,8 @@ from participant.node import connection as connection_module
 from shared.errors import AuthError
 from shared.fleet.wire import Timing
 from shared.trust.peer import Peer
-from tests.support.fleet import FAST, Fleet, Node, echo, instruct, wait_until
+from tests.support.fleet import FAST, Fleet, Node, echo, instruct
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -69,11 +70,11 @@ def test_a_round_under_way_survives_the_change(fleet: Fleet, values: int) -> Non
     assert working.wait(60)
     renewed.issue(old_stays=True)
     fleet.loop.call_soon_threadsafe(node.connection.renew)
-    wait_until(lambda: _connections(node) == 2, 60)
+    wait_until(lambda: _connections(node) == 2)
     fleet.loop.call_soon_threadsafe(fleet.doorman.known.pop, next(iter(fleet.doorman.known)))
     go_on.set()
     replies: list[Message] = []
-    wait_until(lambda: replies.extend(fleet.grid.pull_messages([key])) or replies, 60)
+    wait_until(lambda: replies.extend(fleet.grid.pull_messages([key])) or replies)
     assert not replies[0].has_error()
     assert worked == [key]
     assert renewed.taken == 1
@@ -88,7 +89,7 @@ def test_a_change_made_by_another_process_is_noticed_when_the_old_one_is_refused
     node = fleet.node(1, newer=renewed)
     fleet.wait_connected(1)
     renewed.issue(old_stays=False)
-    wait_until(lambda: _connections(node) == 2, 60)
+    wait_until(lambda: _connections(node) == 2)
     assert not node.future.done()
     fleet.stop(node)
 
@@ -120,10 +121,10 @@ def test_a_node_comes_back_after_an_outage_of_minutes_with_capped_pauses(
         node = fleet.node(1)
         fleet.wait_connected(1)
         fleet.stop_serving()
-        wait_until(lambda: sum(bounds) > 600, 60)
+        wait_until(lambda: sum(bounds) > 600)
         assert not node.future.done()
         fleet.serve()
-        wait_until(lambda: _connections(node) == 2, 60)
+        wait_until(lambda: _connections(node) == 2)
     finally:
         fleet.close()
     assert bounds[:7] == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0]

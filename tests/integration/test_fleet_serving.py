@@ -69,7 +69,7 @@ def test_the_first_signal_asks_and_the_second_insists(number: signal.Signals) ->
 
         on_stop_signal(ask)
         os.kill(os.getpid(), number)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await stop.wait()
 
     before = signal.getsignal(number)

@@ -18,8 +18,8 @@ from shared.clock import FixedClock, SystemClock
 from shared.fleet.exchange import MASKED
 from tests.support.commands import data
 from tests.support.docs import ROOT
-from tests.support.fleet import wait_until
 from tests.support.runs import POLICY, SETTINGS, KnownLearner, federation
+from tests.support.waiting import wait_until
 
 ASKS = POLICY.replace('approval = "never"', 'approval = "always"')
 

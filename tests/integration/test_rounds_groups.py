@@ -29,8 +29,7 @@ from tests.support.runs import BITS, POLICY, SETTINGS, Federation, federation
 
 SPEC = ModelSpec(hash_bits=BITS)
 SIZE = 5
-PATIENT = {"setup_s": 60, "mask_s": 60, "unmask_s": 60, "draw_s": 60}
-UNSAFE = {"unsafe_min_group": SIZE, "rounds": 2, **PATIENT}
+UNSAFE = {"unsafe_min_group": SIZE, "rounds": 2}
 TWO = SETTINGS.model_copy(update={"groups": 2, **UNSAFE})
 STEP = 0.01
 
@@ -298,7 +297,7 @@ def test_eighty_members_make_two_groups_that_nobody_had_to_let_through(tmp_path)
     with federation(tmp_path, 80, step=lambda i: STEP * i / 80) as fed:
         for folder in fed.alliance.member_dirs.values():
             (folder / "policy.toml").write_text(text)
-        settings = SETTINGS.model_copy(update={"rounds": 1, "max_colluders": None, **PATIENT})
+        settings = SETTINGS.model_copy(update={"rounds": 1, "max_colluders": None})
         run = fed.drive(fed.start(settings))
         assert (run.state, run.reason) == (RunState.COMPLETED, "")
         manifest = manifest_of(fed, run)

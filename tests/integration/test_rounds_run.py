@@ -52,9 +52,7 @@ def test_a_member_lost_before_uploading_costs_only_its_own_update(tmp_path):
         fed.grid.lose_reply = lambda m: (
             m.metadata.message_type == MASKED and m.metadata.dst_node_id == 5
         )
-        fed.grid.absent.clear()
-        settings = SETTINGS.model_copy(update={"rounds": 1, "mask_s": 3})
-        run = fed.drive(fed.start(settings))
+        run = fed.drive(fed.start(SETTINGS.model_copy(update={"rounds": 1})))
         assert run.state is RunState.COMPLETED
         assert fed.rounds(run.run_id)[0].survivors == (1, 2, 3, 4)
         moved = released_vector(fed, run) - init_vector(SPEC, 0)
@@ -105,7 +103,7 @@ def test_a_member_that_comes_back_joins_the_next_session(tmp_path):
             return False
 
         fed.grid.lose_reply = lose
-        run = fed.drive(fed.start(SETTINGS.model_copy(update={"setup_s": 2})))
+        run = fed.drive(fed.start())
         assert came
         assert run.state is RunState.COMPLETED
         rounds = fed.rounds(run.run_id)
@@ -144,8 +142,7 @@ def test_a_node_restarted_in_any_exchange_stays_in_the_run(tmp_path, action):
             return False
 
         fed.grid.lose_reply = lose
-        settings = SETTINGS.model_copy(update={"mask_s": 3, "setup_s": 2})
-        run = fed.drive(fed.start(settings))
+        run = fed.drive(fed.start())
         assert killed
         assert run.state is RunState.COMPLETED
         assert 2 in fed.rounds(run.run_id)[-1].survivors

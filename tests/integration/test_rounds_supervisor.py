@@ -12,8 +12,8 @@ from coordinator.rounds.launch import start_run
 from coordinator.rounds.supervisor import Supervisor
 from shared.clock import FixedClock, SystemClock
 from shared.files import storage_error
-from tests.support.fleet import wait_until
 from tests.support.runs import SETTINGS, federation
+from tests.support.waiting import wait_until
 
 
 def drive(fed, run_id, database=None):
@@ -22,7 +22,7 @@ def drive(fed, run_id, database=None):
     )
     supervisor.start()
     try:
-        wait_until(lambda: fed.run(run_id).state.terminal, 60)
+        wait_until(lambda: fed.run(run_id).state.terminal)
     finally:
         supervisor.stop()
     return fed.run(run_id)

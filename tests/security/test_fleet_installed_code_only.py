@@ -163,13 +163,13 @@ def test_garbage_from_the_coordinator_is_refused_and_the_node_lives(fleet: Fleet
     try:
         outgoing.encode_body = lambda _message: [b"\x80\x05garbage"]
         (reply,) = fleet.grid.send_and_receive(
-            [fleet.grid.create_message(content(), "train", 1, "")], timeout=10
+            [fleet.grid.create_message(content(), "train", 1, "")], timeout=60
         )
     finally:
         outgoing.encode_body = real
     assert "malformed" in reply.error.reason
     (reply,) = fleet.grid.send_and_receive(
-        [fleet.grid.create_message(content(), "train", 1, "")], timeout=10
+        [fleet.grid.create_message(content(), "train", 1, "")], timeout=60
     )
     assert reply.has_content()
     assert not node.future.done()
@@ -190,7 +190,7 @@ def test_an_announcement_beyond_the_limit_is_refused_by_the_node(fleet: Fleet) -
     try:
         Outgoing.start = huge
         (reply,) = fleet.grid.send_and_receive(
-            [fleet.grid.create_message(content(), "train", 1, "")], timeout=10
+            [fleet.grid.create_message(content(), "train", 1, "")], timeout=60
         )
     finally:
         Outgoing.start = real

@@ -45,7 +45,6 @@ from shared.secagg.member_state import CELL
 from shared.secagg.messages import decode_blobs, encode_blobs
 from shared.secagg.round_messages import (
     MaskedHeader,
-    MaskedRequest,
     ReleaseRequest,
     Reveal,
     SurvivorSet,
@@ -54,7 +53,6 @@ from shared.secagg.setup_messages import Advertisement
 from shared.secagg.shamir import decode_element, interpolate, lagrange_at_zero
 from shared.secagg.stream import apply_masks
 from tests.support.secagg import (
-    CONFIG,
     MODEL,
     World,
     forge,
@@ -66,26 +64,7 @@ from tests.support.secagg import (
     snapshot,
     update,
 )
-
-
-def ready_world(n: int = 5, **terms: object) -> World:
-    world = World(make_terms(n, **terms))  # type: ignore[arg-type]
-    assert world.setup().usable
-    return world
-
-
-def masked_request(world: World, slot: int, participants: tuple[int, ...], **changes: object):
-    values: dict[str, object] = {
-        "round": 1,
-        "slot": slot,
-        "participants": participants,
-        "model_sha256": hashlib.sha256(MODEL).digest(),
-        "config": CONFIG,
-        "words": world.layout.words,
-        "quantiser": world.terms.quantiser.encode(),
-        **changes,
-    }
-    return MaskedRequest(**values)  # type: ignore[arg-type]
+from tests.support.secagg_stages import masked_request, ready
 
 
 def current_t2(world: World, index: int = 1) -> bytes:
@@ -104,7 +83,7 @@ def sign_all(world: World, claim: SurvivorSet, signers: tuple[int, ...]) -> Rele
 
 
 def test_late_packet_stays_masked_by_a_secret_nobody_reveals() -> None:
-    world = ready_world()
+    world = ready()
     late: list[bytes] = []
 
     def hold_back(step: str, index: int, data: bytes) -> list[bytes]:
@@ -161,7 +140,7 @@ def _secret(result, request: bytes, index: int) -> int:
 @pytest.mark.parametrize(("n", "colluders"), [(5, 1), (6, 1), (7, 2)])
 def test_both_lists_never_yield_both_secrets_of_one_member(n: int, colluders: int) -> None:
     """Every split of the honest members between "3 is alive" and "3 is lost"."""
-    world = ready_world(n, colluders=colluders)
+    world = ready(n, colluders=colluders)
     world.collect(1)
     everybody = tuple(range(1, n + 1))
     bad = everybody[n - colluders :]
@@ -196,7 +175,7 @@ def test_both_lists_never_yield_both_secrets_of_one_member(n: int, colluders: in
 
 
 def test_group_of_one_is_refused_everywhere() -> None:
-    world = ready_world()
+    world = ready()
     victim = world.nodes[1].member
     for participants in ((1,), (1, 5), (1, 4, 5)):
         request = forge(world, wire.MASKED, masked_request(world, 0, participants).encode())
@@ -259,7 +238,7 @@ def test_swapped_key_is_noticed_before_anything_is_boxed() -> None:
 
 
 def test_tiny_modulus_cannot_be_asked_for() -> None:
-    world = ready_world()
+    world = ready()
     weak = Quantiser(1, clip_coord=1.0)
     for quantiser in (
         weak.encode(),
@@ -284,7 +263,7 @@ def test_tiny_modulus_cannot_be_asked_for() -> None:
 
 def test_clear_metrics_and_counts_are_nowhere_to_be_read() -> None:
     """Header and vector are all a member sends: hashes, a length, and words that look random."""
-    world = ready_world()
+    world = ready()
     layout = Layout(10, evaluates=True)
     counts = np.full(20, 50, dtype=np.int64)
     evaluation = Evaluation(loss_sum=700.0, positives=counts, negatives=counts)
@@ -345,7 +324,7 @@ def test_early_dropout_does_not_kill_the_round(step: str, victim: int) -> None:
 
 
 def test_overflow_is_impossible_for_the_honest_and_typed_for_the_rest() -> None:
-    world = ready_world()
+    world = ready()
     quantiser = world.terms.quantiser
     huge = np.full(10, 1e30, dtype=np.float32)
     vector = build_vector(huge, 1.0, quantiser)
@@ -371,7 +350,7 @@ def test_overflow_is_impossible_for_the_honest_and_typed_for_the_rest() -> None:
 
 def test_model_inconsistency_leaves_masks_that_do_not_cancel() -> None:
     """Two members are shown another model; the coordinator even adds their vectors itself."""
-    world = ready_world()
+    world = ready()
     other = b"crafted for the victim" * 3
     everybody = (1, 2, 3, 4, 5)
     total = np.zeros(world.layout.words, dtype=np.uint64)
@@ -415,7 +394,7 @@ def test_model_inconsistency_leaves_masks_that_do_not_cancel() -> None:
 
 
 def test_replay_of_any_message_of_an_earlier_round_is_refused() -> None:
-    world = ready_world()
+    world = ready()
     first = world.collect(1)
     upload = world.log["masked", 1]
     result = world.unmask()
@@ -437,7 +416,7 @@ def test_replay_of_any_message_of_an_earlier_round_is_refused() -> None:
 
 def test_retry_differencing_a_released_round_is_never_masked_again() -> None:
     """Sum over U, then the same round without the victim: the difference would be the victim."""
-    world = ready_world()
+    world = ready()
     world.assert_exact(world.round(1))
     for participants in ((1, 2, 4, 5), (1, 2, 3, 4, 5)):
         request = forge(world, wire.MASKED, masked_request(world, 1, participants).encode())
@@ -457,7 +436,7 @@ def test_retry_differencing_a_released_round_is_never_masked_again() -> None:
 
 def test_retry_differencing_with_partial_answers_cannot_reach_two_sums() -> None:
     """Only just t members release a first sum; the rest plus m colluders are below t."""
-    world = ready_world(7, colluders=2)
+    world = ready(7, colluders=2)
     world.collect(1)
     everybody = tuple(range(1, 8))
     claim = SurvivorSet.of(current_t2(world), everybody, everybody)
@@ -477,7 +456,7 @@ def test_retry_differencing_with_partial_answers_cannot_reach_two_sums() -> None
 
 
 def test_stale_certificate_opens_no_other_slot() -> None:
-    world = ready_world()
+    world = ready()
     world.fault = losing({3: "masked"})
     result = world.round(1)
     stale = ReleaseRequest(SurvivorSet(result.t2, result.bitmap), result.certificate)
@@ -502,7 +481,7 @@ def _renamed(world: World) -> World:
 
 
 def test_new_session_same_round_is_refused_and_closes_the_old_session() -> None:
-    world = ready_world()
+    world = ready()
     world.assert_exact(world.round(1))
     world.collect(2)
     t2, old_terms = current_t2(world), world.terms
@@ -527,7 +506,7 @@ def test_new_session_same_round_is_refused_and_closes_the_old_session() -> None:
 
 
 def test_a_request_signed_by_anybody_else_is_refused() -> None:
-    world = ready_world()
+    world = ready()
     body = masked_request(world, 0, (1, 2, 3, 4, 5)).encode()
     for signer in (1, 2):
         request = wire.seal(wire.MASKED, world.terms, 0, body, identity(signer))

@@ -157,7 +157,6 @@ def files(folder: Path, *but: str) -> Iterator[Path]:
             yield path
 
 
-@pytest.mark.timeout(120)
 def test_no_secret_of_a_run_is_written_anywhere_else(
     tmp_path: Path, secrets: Secrets, log: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -165,7 +164,7 @@ def test_no_secret_of_a_run_is_written_anywhere_else(
         fed.grid.lose_reply = lambda m: (
             m.metadata.message_type == MASKED and m.metadata.dst_node_id == 5
         )
-        run_id = fed.start(SETTINGS.model_copy(update={"rounds": 2, "mask_s": 3}))
+        run_id = fed.start(SETTINGS.model_copy(update={"rounds": 2}))
         config = {"state-dir": str(fed.alliance.coordinator_dir), "run-id": run_id}
         own = Context(7, 0, {}, RecordDict(), config)
         server_app(fed.grid, own)

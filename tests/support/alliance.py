@@ -8,7 +8,6 @@ service behind mutual TLS that tells callers who they are.
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -34,6 +33,8 @@ from shared.fleet.grpc_errors import reraised, typed_errors
 from shared.trust.enrolment import EnrolmentGrant, EnrolmentRequest
 from shared.trust.invitation import Invitation
 from shared.trust.peer import peer_pem
+from tests.support.ports import free_ports
+from tests.support.waiting import PATIENCE_S
 
 WHOAMI = "/touchstone.test.Gate/Whoami"
 
@@ -61,20 +62,6 @@ class Alliance:
     def dir_of(self, member_id: str) -> Path:
         """Return a member's folder."""
         return self.member_dirs[member_id]
-
-
-def free_ports() -> tuple[int, int]:
-    """Return two neighbouring TCP ports that were free on loopback a moment ago."""
-    for _ in range(100):
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
-                continue
-            return port, port + 1
-    raise RuntimeError("no two neighbouring ports are free")
 
 
 def in_process(service: Enrolment) -> Exchange:
@@ -143,13 +130,13 @@ def serving(alliance: Alliance, *, clock: Clock | None = None) -> Iterator[Datab
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     db = alliance.database(clock)
-    servers = asyncio.run_coroutine_threadsafe(_start(alliance, db), loop).result(20)
+    servers = asyncio.run_coroutine_threadsafe(_start(alliance, db), loop).result(PATIENCE_S)
     try:
         yield db
     finally:
-        asyncio.run_coroutine_threadsafe(_stop(servers), loop).result(20)
+        asyncio.run_coroutine_threadsafe(_stop(servers), loop).result(PATIENCE_S)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(20)
+        thread.join(PATIENCE_S)
         loop.close()
         db.close()
 
@@ -181,5 +168,5 @@ def whoami(member_dir: Path, authority: str) -> str:
 def whoami_with(credentials: grpc.ChannelCredentials, authority: str) -> str:
     """Ask the gate who the holder of ``credentials`` is."""
     with grpc.secure_channel(authority, credentials) as channel, reraised("ask the gate"):
-        answer: bytes = channel.unary_unary(WHOAMI)(b"", timeout=60)
+        answer: bytes = channel.unary_unary(WHOAMI)(b"", timeout=PATIENCE_S)
     return answer.decode()

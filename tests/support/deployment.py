@@ -6,22 +6,27 @@ in training, so a model that knows them all beats whatever the member learns alo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
 
 from coordinator.db import Database
+from participant.deployment.active import active_model
 from participant.deployment.evidence import TrainingSets
-from participant.deployment.service import Deployer
+from participant.deployment.service import Deployer, DeploymentOutcome
+from participant.node.registry_client import channel_factory
 from participant.store import Store
 from participant.training.dataset import TrainingSet
 from shared.clock import Clock, FixedClock
 from shared.model.features.batch import FeatureBatch
 from shared.model.layout import ModelSpec, init_vector
-from tests.support.alliance import Alliance
-from tests.support.registry import release
+from tests.support.alliance import Alliance, found_alliance
+from tests.support.registry import release, serving
 from tests.support.release import AT, a_draft
 
 SPEC = ModelSpec(hash_bits=12, embed_dim=2, hidden=2)
@@ -85,6 +90,13 @@ class Member:
         sets = sets_of(records() if training_set is None else training_set)
         return Deployer(self.folder, clock=self.clock, sets=sets)
 
+    def deploy(
+        self, release_id: bytes, training_set: TrainingSet | None = None, **options: Any
+    ) -> DeploymentOutcome:
+        """Deploy a release that the alliance's registry serves."""
+        factory = channel_factory(self.folder)
+        return self.deployer(training_set).deploy(release_id, factory, **options)
+
     def publish(self, number: int, vector: np.ndarray, kind: str = "listing") -> bytes:
         """Let the coordinator release ``vector`` as the outcome of its n-th run."""
         draft = replace(a_draft(number, SPEC, vector=vector), kind=kind)
@@ -112,6 +124,21 @@ class Member:
 def member_of(alliance: Alliance, name: str) -> Member:
     """Return one of the alliance's members."""
     return Member(alliance, alliance.database(), alliance.dir_of(name), FixedClock(AT))
+
+
+@contextmanager
+def served_member(tmp_path: Path) -> Iterator[Member]:
+    """Found an alliance of one member, and serve its registry while the body runs."""
+    member = member_of(found_alliance(tmp_path, ["a"]), "a")
+    with serving(member.alliance, member.database):
+        yield member
+    member.database.close()
+
+
+def running(member: Member) -> str | None:
+    """Return what the member scores with: a release's id, the local model's name, or nothing."""
+    model = active_model(member.folder)
+    return None if model is None else model.release_id
 
 
 class NoNetwork:

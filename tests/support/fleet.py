@@ -1,16 +1,11 @@
-"""A fleet on loopback: a real grpc.aio server, real mutual TLS, nodes that can be cut and killed.
-
-Also :class:`InProcessGrid`, which runs Flower ``ClientApp`` objects in threads without a network.
-"""
+"""A fleet on loopback: a real grpc.aio server, mutual TLS, nodes that can be cut and killed."""
 
 from __future__ import annotations
 
 import asyncio
-import copy
 import threading
-import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -20,7 +15,6 @@ import shared.fleet.environment  # noqa: F401 - before gRPC and Flower
 # isort: split
 import grpc
 import numpy as np
-from alliance.v1 import fleet_pb2 as pb
 from alliance.v1 import fleet_pb2_grpc
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -32,26 +26,28 @@ from coordinator.fleet.servicer import FleetServicer
 from participant.node.connection import Connection
 from participant.node.worker import Handler
 from shared.clock import Clock, SystemClock
-from shared.errors import AuthError, MemberRevoked, TouchstoneError
-from shared.fleet.messages import ERROR_HANDLER, decode, encode, error_reply, new_run
-from shared.fleet.wire import PROTOCOL, SESSION_BYTES, Timing, channel_options
+from shared.errors import AuthError, MemberRevoked
+from shared.fleet.wire import Timing, channel_options
 from shared.trust.authority import Authority, found_authority
 from shared.trust.keys import encode_key, new_tls_key
 from shared.trust.peer import Peer
+from tests.support.fleet_lines import RawMember
+from tests.support.ports import free_port
+from tests.support.waiting import PATIENCE_S, wait_until
 
 T = TypeVar("T")
 ClientFunction = Callable[[Message, Context], Message]
 
 FAST = Timing(
-    keepalive_s=0.5,
-    silence_s=4.0,
-    hello_s=10.0,
-    stall_s=2.0,
+    silence_s=PATIENCE_S,
+    hello_s=PATIENCE_S,
+    stall_s=PATIENCE_S,
     admit_s=0.1,
     backoff_first_s=0.02,
     backoff_max_s=0.2,
     stop_s=2.0,
 )
+"""Short where it makes a test wait, long where a busy machine would lose a stream."""
 
 
 def content(values: int = 4, note: str = "") -> RecordDict:
@@ -66,7 +62,7 @@ def echo(message: Message) -> Message:
 
 
 def instruct(
-    fleet: Fleet, index: int, values: int = 4, note: str = "", ttl: float = 30.0
+    fleet: Fleet, index: int, values: int = 4, note: str = "", ttl: float = 600.0
 ) -> Message:
     """An instruction to a member with a vector of so many float32 values."""
     return fleet.grid.create_message(content(values, note), "train.step", index, "1", ttl)
@@ -156,11 +152,11 @@ class Fleet:
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
-        self.port = 0
+        self.port = free_port()
         self.nodes: list[Node] = []
         self.serve()
 
-    def await_(self, coroutine: Coroutine[Any, Any, T], timeout: float = 20.0) -> T:
+    def await_(self, coroutine: Coroutine[Any, Any, T], timeout: float = PATIENCE_S) -> T:
         """Run a coroutine on the fleet's loop and return its result."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(timeout)
 
@@ -180,7 +176,7 @@ class Fleet:
         self.server = grpc.aio.server(options=channel_options(self.timing))
         servicer = FleetServicer(self.hub, self.doorman, timing=self.timing)
         fleet_pb2_grpc.add_FleetServiceServicer_to_server(servicer, self.server)
-        self.port = self.server.add_secure_port(f"127.0.0.1:{self.port}", self.pki.server)
+        self.server.add_secure_port(f"127.0.0.1:{self.port}", self.pki.server)
         await self.server.start()
 
     def stop_serving(self, grace: float | None = None) -> None:
@@ -217,7 +213,7 @@ class Fleet:
     def stop(self, node: Node) -> None:
         """End a node the polite way."""
         self.loop.call_soon_threadsafe(node.connection.stop)
-        node.future.result(60)
+        node.future.result(PATIENCE_S)
 
     def wait_connected(self, *indices: int) -> None:
         """Wait until exactly these members are connected."""
@@ -233,7 +229,7 @@ class Fleet:
         self.stop_serving()
         self.await_(_drain())
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(5)
+        self._thread.join(PATIENCE_S)
         self.loop.close()
 
     # -- a member that does not keep to the rules ---------------------------------------------
@@ -249,216 +245,8 @@ class Fleet:
             self.await_(member.close())
 
 
-class RawMember:
-    """Speaks the protocol frame by frame, so that a test can break it."""
-
-    def __init__(self, fleet: Fleet, index: int) -> None:
-        self._fleet = fleet
-        self._index = index
-        self.skipped: list[str] = []  # kinds of frames that read() passed over
-
-    async def open(self, holding: Iterable[str]) -> None:
-        self._channel = grpc.aio.secure_channel(
-            f"localhost:{self._fleet.port}",
-            self._fleet.credentials[self._index],
-            channel_options(self._fleet.timing),
-        )
-        self._call = fleet_pb2_grpc.FleetServiceStub(self._channel).Connect()
-        hello = pb.Hello(
-            protocol=PROTOCOL,
-            software="raw",
-            node_session=bytes(SESSION_BYTES),
-            holding=holding,
-        )
-        await self._call.write(pb.NodeFrame(hello=hello))
-        assert (await self._call.read()).WhichOneof("body") == "welcome"
-
-    async def close(self) -> None:
-        self._call.cancel()
-        await self._channel.close()
-
-    def send(self, **body: Any) -> None:
-        """Send one frame."""
-        self._fleet.await_(self._call.write(pb.NodeFrame(**body)))
-
-    def read(self, kind: str) -> Any:
-        """Return the body of the next frame of ``kind``; others are skipped."""
-        return self._fleet.await_(self._read(kind))
-
-    async def _read(self, kind: str) -> Any:
-        async with asyncio.timeout(10):
-            while (frame := await self._call.read()) is not grpc.aio.EOF:
-                found = frame.WhichOneof("body")
-                if found == kind:
-                    return getattr(frame, kind)
-                self.skipped.append(found)
-        raise AssertionError(f"the stream ended before a frame {kind!r}")
-
-    def instruction(self) -> Message:
-        """Receive one instruction and return it, decoded."""
-        start = self.read("start")
-        data = b""
-        while len(data) < start.total_bytes:
-            data += self.read("chunk").data
-        return decode(data)
-
-    def status(self) -> grpc.StatusCode:
-        """Wait for the coordinator to end the call and return the status."""
-
-        async def ended() -> grpc.StatusCode:
-            async with asyncio.timeout(10):
-                return await self._call.code()
-
-        return self._fleet.await_(ended())
-
-
-class Proxy:
-    """A TCP relay in front of the coordinator that can cut every connection in mid-air."""
-
-    def __init__(self, fleet: Fleet) -> None:
-        self._fleet = fleet
-        self._writers: set[asyncio.StreamWriter] = set()
-        self.cut_after: int | None = None
-        self.cuts = 0
-        self.down = 0  # bytes that went to members
-        self.port = fleet.await_(self._open())
-
-    async def _open(self) -> int:
-        self._server = await asyncio.start_server(self._relay, "127.0.0.1", 0)
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
-
-    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            far = await asyncio.open_connection("127.0.0.1", self._fleet.port)
-        except OSError:
-            writer.close()
-            return
-        pair = {writer, far[1]}
-        self._writers |= pair
-        up = asyncio.create_task(self._pump(reader, far[1], upwards=True))
-        down = asyncio.create_task(self._pump(far[0], writer, upwards=False))
-        await asyncio.wait([up, down], return_when=asyncio.FIRST_COMPLETED)
-        for end in pair:
-            end.transport.abort()
-        self._writers -= pair
-
-    async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, upwards: bool
-    ) -> None:
-        with suppress(OSError):
-            while data := await reader.read(65536):
-                if upwards and self.cut_after is not None:
-                    self.cut_after -= len(data)
-                    if self.cut_after <= 0:
-                        self.cut_after = None
-                        self.cuts += 1
-                        return
-                if not upwards:
-                    self.down += len(data)
-                writer.write(data)
-                await writer.drain()
-
-    def cut(self) -> None:
-        """Cut whatever is connected now."""
-        self._fleet.await_(self._cut())
-
-    async def _cut(self) -> None:
-        self.cuts += 1
-        for writer in self._writers:
-            writer.transport.abort()
-
-
 async def _drain() -> None:
     tasks = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def wait_until(true: Callable[[], object], timeout: float = 60.0) -> None:
-    """Return as soon as ``true()`` holds; fail after ``timeout`` seconds."""
-    deadline = time.monotonic() + timeout
-    while not true():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
-
-
-class InProcessGrid(AllianceGrid):
-    """Flower's grid over ``ClientApp`` objects in this process: real encoding, no network.
-
-    Args:
-        apps: node id -> ``ClientApp`` (or any callable of a message and a context).
-        node_config: node id -> the ``node_config`` of its context.
-        run_id: Flower's id of the run.
-
-    Attributes:
-        absent: node ids that are away; messages wait for them, and :meth:`wake` delivers.
-        lose_reply: called with an instruction; True drops its reply, as a killed node would.
-    """
-
-    def __init__(
-        self,
-        apps: Mapping[int, ClientFunction],
-        *,
-        node_config: Mapping[int, dict[str, Any]] | None = None,
-        run_id: int = 7,
-        clock: Clock | None = None,
-    ) -> None:
-        super().__init__(Hub(clock=clock), run_id=run_id)
-        self.absent: set[int] = set()
-        self.lose_reply: Callable[[Message], bool] = lambda _message: False
-        self._apps = apps
-        self._node_config = node_config or {}
-        self._contexts: dict[tuple[int, int], Context] = {}
-        self._pools = {index: ThreadPoolExecutor(1) for index in apps}
-        self._given: set[str] = set()
-
-    def connected(self) -> frozenset[int]:
-        return frozenset(self._apps) - self.absent
-
-    def get_node_ids(self) -> Iterable[int]:
-        return sorted(self.connected())
-
-    def push_messages(self, messages: Iterable[Message]) -> list[str]:
-        keys = super().push_messages(messages)
-        self.wake()
-        return keys
-
-    def for_run(self, run_id: int) -> InProcessGrid:
-        other = copy.copy(self)
-        other.set_run(new_run(run_id))
-        return other
-
-    def _context(self, run_id: int, index: int) -> Context:
-        config = self._node_config.get(index, {})
-        fresh = Context(run_id, index, config, RecordDict(), {})
-        return self._contexts.setdefault((run_id, index), fresh)
-
-    def wake(self) -> None:
-        """Hand every present node what it has not been given."""
-        for index in self.connected():
-            for key in self.hub.open_for(index):
-                if key not in self._given:
-                    self._given.add(key)
-                    self._pools[index].submit(self._work, index, key)
-
-    def _work(self, index: int, key: str) -> None:
-        instruction = self.hub.instruction(key, index)
-        if instruction is None:
-            return
-        self.hub.delivered(key, index)
-        received = decode(instruction.data)
-        try:
-            reply = self._apps[index](received, self._context(received.metadata.run_id, index))
-        except TouchstoneError as error:
-            reply = error_reply(received, ERROR_HANDLER, f"{error.code}: {error.message}")
-        except Exception as error:  # noqa: BLE001 - as a node does
-            reply = error_reply(received, ERROR_HANDLER, f"failed: {type(error).__name__}")
-        if not self.lose_reply(received):
-            self.hub.answer(key, index, encode(reply))
-
-    def close(self) -> None:
-        """Stop the threads."""
-        for pool in self._pools.values():
-            pool.shutdown(cancel_futures=True)

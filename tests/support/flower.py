@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.alliance import free_ports
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -34,7 +34,7 @@ class Flower:
 
     def __init__(self, home: Path, *, simulation: bool) -> None:
         self.home = home
-        self.port = free_ports()[0]
+        self.port = free_port()
         self.children: list[subprocess.Popen[bytes]] = []
         home.mkdir()
         (home / "config.toml").write_text(
@@ -59,13 +59,13 @@ class Flower:
     def supernode(self, state_dir: Path) -> None:
         self.start(
             "flower-supernode", "--insecure", "--superlink", f"127.0.0.1:{self.port}",
-            "--port", str(free_ports()[0]), "--node-config", f'state-dir="{state_dir}"',
+            "--port", str(free_port()), "--node-config", f'state-dir="{state_dir}"',
         )  # fmt: skip
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [str(BIN / "flwr"), "run", str(ROOT), "test", *arguments],
-            env=environment(self.home), cwd=self.home, text=True, timeout=60, check=False,
+            env=environment(self.home), cwd=self.home, text=True, timeout=120, check=False,
             capture_output=True,
         )  # fmt: skip
 

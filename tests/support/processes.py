@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.fleet import wait_until
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 ENV = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'protos'}", "PYTHONUNBUFFERED": "1"}
@@ -29,7 +29,7 @@ class Process:
         return text in self.log.read_text()
 
     def wait_for(self, text: str) -> None:
-        wait_until(lambda: self.said(text) or self.child.poll() is not None, 60)
+        wait_until(lambda: self.said(text) or self.child.poll() is not None)
         assert self.said(text), self.log.read_text()
 
     def end(self, number: int = signal.SIGTERM) -> int:

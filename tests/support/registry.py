@@ -20,6 +20,7 @@ from coordinator.registry.publish import publish
 from coordinator.registry.servicer import add
 from tests.support.alliance import Alliance
 from tests.support.release import a_draft
+from tests.support.waiting import PATIENCE_S
 
 
 @contextmanager
@@ -42,13 +43,13 @@ def serving(alliance: Alliance, database: Database) -> Iterator[None]:
         await server.start()
         return server
 
-    server = asyncio.run_coroutine_threadsafe(start(), loop).result(10)
+    server = asyncio.run_coroutine_threadsafe(start(), loop).result(PATIENCE_S)
     try:
         yield
     finally:
-        asyncio.run_coroutine_threadsafe(server.stop(None), loop).result(10)
+        asyncio.run_coroutine_threadsafe(server.stop(None), loop).result(PATIENCE_S)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(5)
+        thread.join(PATIENCE_S)
         loop.close()
 
 

@@ -32,7 +32,7 @@ from shared.limits import MIN_GROUP
 from shared.model.layout import ModelSpec
 from shared.secagg import Evaluation
 from tests.support.alliance import Alliance, found_alliance
-from tests.support.fleet import InProcessGrid
+from tests.support.grid import InProcessGrid
 
 BITS = 10
 PURPOSE = "counterfeit-detection"
@@ -49,7 +49,7 @@ min_class_rows = 0
 
 SETTINGS = RunSettings(
     rounds=3, hash_bits=BITS, max_colluders=1, evaluate_every=2, min_holdout=10,
-    setup_s=10, mask_s=20, away_s=1, unmask_s=5,
+    setup_s=60, mask_s=60, away_s=1, unmask_s=60, draw_s=60,
 )  # fmt: skip
 
 
@@ -172,7 +172,8 @@ def federation(
     }
     grid = InProcessGrid(apps, node_config=config)
     try:
-        yield Federation(alliance, nodes, grid, database)
+        with grid.keeping_time():
+            yield Federation(alliance, nodes, grid, database)
     finally:
         grid.close()
         nodes.close()

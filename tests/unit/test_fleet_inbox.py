@@ -11,7 +11,8 @@ from participant.node.worker import Worker
 from shared.errors import InternalError, TouchstoneError
 from shared.fleet.messages import decode, encode, new_message, with_id
 from shared.limits import GRANT_BYTES, MAX_HELD_MESSAGES
-from tests.support.fleet import content, echo, wait_until
+from tests.support.fleet import content, echo
+from tests.support.waiting import wait_until
 
 
 def test_an_instruction_is_held_until_its_reply_is_acknowledged() -> None:
@@ -77,7 +78,7 @@ def test_a_worker_skips_what_is_not_wanted_and_survives_rubbish() -> None:
     reply = outcomes["good"]
     assert isinstance(reply, bytes)
     assert decode(reply).metadata.reply_to_message_id == "good"
-    assert worker.stop(5)
+    assert worker.stop(60)
 
 
 def test_a_worker_outlives_an_application_that_exits() -> None:
@@ -94,7 +95,7 @@ def test_a_worker_outlives_an_application_that_exits() -> None:
     wait_until(lambda: len(outcomes) == 2)
     assert isinstance(outcomes["first"], InternalError)
     assert isinstance(outcomes["second"], bytes)
-    assert worker.stop(5)
+    assert worker.stop(60)
 
 
 def test_a_worker_says_when_it_could_not_stop_in_time() -> None:
@@ -103,7 +104,7 @@ def test_a_worker_says_when_it_could_not_stop_in_time() -> None:
 
     def slow(message: Message) -> Message:
         started.set()
-        go_on.wait(10)
+        go_on.wait(60)
         return echo(message)
 
     worker = Worker(slow, lambda _key: True, lambda key, _outcome: done.append(key))
@@ -112,5 +113,5 @@ def test_a_worker_says_when_it_could_not_stop_in_time() -> None:
     assert started.wait(60)
     assert not worker.stop(0.05)
     go_on.set()
-    assert worker.stop(5)
+    assert worker.stop(60)
     assert done == ["first"]

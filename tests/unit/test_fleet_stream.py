@@ -1,4 +1,4 @@
-"""Ends of a stream against peers that do not read, write or answer; no sockets."""
+"""Ends of a stream against peers that do not read, write or answer; no sockets, no waiting."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from shared.fleet.messages import new_message
 from shared.fleet.wire import Timing
 from shared.limits import MAX_QUEUED_FRAMES
 from tests.support.fleet import content
+from tests.support.leaping_loop import run
 
-PATIENT = Timing(stall_s=60, silence_s=60, keepalive_s=60, admit_s=60)
-HASTY = Timing(stall_s=0.05, silence_s=0.1, keepalive_s=0.02, admit_s=0.01)
+TIMING = Timing()
+HOUR = 3600.0
 
 
 class Peer:
@@ -32,7 +33,7 @@ class Peer:
         self.written: list[Any] = []
 
     async def read(self) -> Any:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
         frame = self._frames()
         return await asyncio.Event().wait() if frame is None else frame
 
@@ -42,34 +43,51 @@ class Peer:
         self.written.append(frame)
 
 
+class Idle(Peer):
+    """A call whose other end only answers when it is asked whether it is there."""
+
+    def __init__(self, pong: Any) -> None:
+        super().__init__(lambda: None, takes=True)
+        self._pong = pong
+        self._asked = asyncio.Semaphore(0)
+
+    async def read(self) -> Any:
+        await self._asked.acquire()
+        return self._pong
+
+    async def write(self, frame: Any) -> None:
+        await super().write(frame)
+        self._asked.release()
+
+
 async def admitted() -> None:
     """Stand in for the gatekeeper."""
 
 
-def serve(peer: Peer, timing: Timing, hub: Hub | None = None) -> None:
-    async def run() -> None:
+def serve(peer: Peer, hub: Hub | None = None) -> None:
+    async def main() -> None:
         stream = MemberStream(
             hub or Hub(),
             1,
             peer,
             holding=frozenset(),
-            timing=timing,
+            timing=TIMING,
             downloads=asyncio.Semaphore(1),
             check=admitted,
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HOUR):
             await stream.run()
 
-    asyncio.run(run())
+    run(main())
 
 
-def converse(peer: Peer, timing: Timing) -> None:
-    async def run() -> None:
-        session = Session(peer, Inbox(), lambda *_: None, timing)
-        async with asyncio.timeout(10):
+def converse(peer: Peer) -> None:
+    async def main() -> None:
+        session = Session(peer, Inbox(), lambda *_: None, TIMING)
+        async with asyncio.timeout(HOUR):
             await session.run()
 
-    asyncio.run(run())
+    run(main())
 
 
 def test_the_coordinator_does_not_collect_answers_for_a_member_that_reads_none() -> None:
@@ -81,26 +99,41 @@ def test_the_coordinator_does_not_collect_answers_for_a_member_that_reads_none()
         return pb.NodeFrame(ping=pb.Ping(nonce=count))
 
     with pytest.raises(MalformedMessage, match="reads none"):
-        serve(Peer(ping, takes=False), PATIENT)
+        serve(Peer(ping, takes=False))
     assert count <= MAX_QUEUED_FRAMES + 10
 
 
 def test_a_node_does_not_collect_answers_for_a_coordinator_that_reads_none() -> None:
     ping = pb.CoordinatorFrame(ping=pb.Ping(nonce=1))
     with pytest.raises(NetworkError, match="reads none"):
-        converse(Peer(lambda: ping, takes=False), PATIENT)
+        converse(Peer(lambda: ping, takes=False))
 
 
 def test_a_silent_member_is_asked_and_then_left() -> None:
     peer = Peer(lambda: None, takes=True)
-    serve(peer, HASTY)
+    serve(peer)
     assert {frame.WhichOneof("body") for frame in peer.written} == {"ping"}
 
 
 def test_a_silent_coordinator_is_asked_and_then_left() -> None:
     peer = Peer(lambda: None, takes=True)
     with pytest.raises(NetworkError, match="silent"):
-        converse(peer, HASTY)
+        converse(peer)
+    assert {frame.WhichOneof("body") for frame in peer.written} == {"ping"}
+
+
+@pytest.mark.parametrize(
+    ("end", "pong"),
+    [
+        (serve, pb.NodeFrame(pong=pb.Pong())),
+        (converse, pb.CoordinatorFrame(pong=pb.Pong())),
+    ],
+)
+def test_keep_alives_keep_an_idle_stream_up(end: Callable[[Peer], None], pong: Any) -> None:
+    peer = Idle(pong)
+    with pytest.raises(TimeoutError):  # the test's own, after an hour
+        end(peer)
+    assert len(peer.written) > HOUR / TIMING.silence_s
     assert {frame.WhichOneof("body") for frame in peer.written} == {"ping"}
 
 
@@ -108,13 +141,13 @@ def test_a_member_that_takes_in_nothing_is_left() -> None:
     hub = Hub()
     hub.post([new_message(content(), 1, "train", run_id=1)])
     with pytest.raises(TimeoutError):
-        serve(Peer(lambda: pb.NodeFrame(pong=pb.Pong()), takes=False), HASTY, hub)
+        serve(Peer(lambda: pb.NodeFrame(pong=pb.Pong()), takes=False), hub)
 
 
 @pytest.mark.parametrize("frame", [pb.NodeFrame(), pb.NodeFrame(hello=pb.Hello())])
 def test_a_frame_out_of_place_ends_the_stream(frame: pb.NodeFrame) -> None:
     with pytest.raises(MalformedMessage, match="unexpected"):
-        serve(Peer(lambda: frame, takes=True), PATIENT)
+        serve(Peer(lambda: frame, takes=True))
 
 
 @pytest.mark.parametrize(
@@ -122,4 +155,4 @@ def test_a_frame_out_of_place_ends_the_stream(frame: pb.NodeFrame) -> None:
 )
 def test_a_frame_the_node_does_not_know_ends_the_session(frame: pb.CoordinatorFrame) -> None:
     with pytest.raises(NetworkError, match="does not know"):
-        converse(Peer(lambda: frame, takes=True), PATIENT)
+        converse(Peer(lambda: frame, takes=True))
