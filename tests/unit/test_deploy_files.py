@@ -54,6 +54,8 @@ def test_a_unit_runs_as_its_own_user_and_writes_its_state_folder_alone(name: str
     }
     assert {key: unit.get(key) for key in expected} == {k: [v] for k, v in expected.items()}
     assert not {"ReadWritePaths", "CacheDirectory", "LogsDirectory"} & unit.keys()
+    everybodys = {"/run", "/tmp", "/var/tmp", "/dev/shm", "-/dev/mqueue"}  # noqa: S108
+    assert set(unit["ReadOnlyPaths"][0].split()) == everybodys
     assert f"TMPDIR=/var/lib/{user}/tmp" in unit["Environment"]  # noqa: S108 - its own folder
 
 
@@ -139,8 +141,15 @@ def test_the_how_tos_use_the_files_as_they_are(page: str, names: list[str]) -> N
     text = (ROOT / "docs" / "how-to" / page).read_text("utf-8")
     assert all(name in text for name in names)
     if page == "run-in-a-container.md":
-        for option in ("--read-only", "--cap-drop", "no-new-privileges", "--user 10001:10001"):
-            assert option in text
+        (confine,) = re.findall(r"^confine='(.*)'$", text, re.MULTILINE)
+        for option in (
+            "--read-only", "--read-only-tmpfs=false", "--ipc none", "--cap-drop all",
+            "--security-opt no-new-privileges", "--user 10001:10001",
+        ):  # fmt: skip
+            assert f" {option} " in f" {confine} "
+        started = re.findall(r"podman run .*", text)
+        assert len(started) == 4
+        assert all(" $confine " in line for line in started)
 
 
 class TestScratch:
