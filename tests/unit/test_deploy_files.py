@@ -21,6 +21,7 @@ UNITS = {
     "touchstone-participant": ("touchstone", "touchstone-participant up"),
     "touchstone-coordinator": ("touchstone-coordinator", "touchstone-coordinator serve"),
 }
+TWICE = {"Environment", "SystemCallFilter"}
 each_unit = pytest.mark.parametrize("name", UNITS)
 
 
@@ -67,11 +68,25 @@ def test_what_does_not_get_better_is_not_tried_again(name: str) -> None:
     assert settings(name)["Restart"] == ["on-failure"]
 
 
+OWN = {"Description", "ExecStart", "User", "Group", "StateDirectory", "RestartPreventExitStatus"}
+
+
+def test_both_units_confine_in_the_same_way() -> None:
+    """A setting that is misspelt, or forgotten, in one of them is a difference."""
+    participant, coordinator = (settings(name) for name in UNITS)
+    assert participant.keys() == coordinator.keys()
+    shared = participant.keys() - OWN - {"Environment"}
+    assert {key: participant[key] for key in shared} == {key: coordinator[key] for key in shared}
+    assert not [key for key, values in participant.items() if len(values) > 1 and key not in TWICE]
+
+
 @each_unit
-def test_systemd_reads_the_units(name: str, tmp_path: Path) -> None:
-    """As far as systemd is here; only the command, which is not installed, may be missing."""
+def test_a_unit_has_no_setting_that_systemd_would_ignore(name: str, tmp_path: Path) -> None:
+    text = (SYSTEMD / f"{name}.service").read_text("utf-8")
+    assert re.findall(r"^\[(.*)\]$", text, re.MULTILINE) == ["Unit", "Service", "Install"]
+    for line in text.splitlines():
+        assert re.fullmatch(r"|#.*|\[\w+\]|[A-Z]\w+=\S.*|(CapabilityBoundingSet|Ambient\w+)=", line)
     if shutil.which("systemd-analyze") is None:
-        assert settings(name)["Type"] == ["exec"]
         return
     unit = shutil.copy(SYSTEMD / f"{name}.service", tmp_path)
     done = subprocess.run(
