@@ -1,12 +1,14 @@
 """The coordinator's peak memory in a secure run, as members and model grow.
 
-Usage: python benchmarks/coordinator_memory.py [--case 6x19 --case 24x19 ...] [--json FILE]
+Usage: python benchmarks/coordinator_memory.py [--case 6x19 --case 24x19 ...] [--repeat 1]
+           [--json FILE]
 
 A case is members x hash bits. Each starts a real coordinator process on loopback with mutual TLS
 and gRPC, and one process with all its members: real connections and real masks, an update that is
 ready. Idle memory is taken with every member connected and no run; the peak (``VmHWM``) covers the
-set-up and every round. Their difference is given in masked vectors, 8/3 bytes a parameter. The
-last case's embeddings are one wider, which makes it a model of 10.5 million parameters.
+set-up and every round. Their difference is given in masked vectors, 8/3 bytes a parameter. With
+``--repeat`` each figure is the median of that many runs, and the growths are listed. The last
+case's embeddings are one wider, which makes it a model of 10.5 million parameters.
 """
 
 from __future__ import annotations
@@ -15,14 +17,15 @@ import argparse
 import asyncio
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from loopback import wait
+from loopback import forget_peak, memory, wait
 
 from coordinator import serving
 from coordinator.db import Database
@@ -63,18 +66,17 @@ class Figures:
         )
 
 
+def median(found: list[Figures]) -> Figures:
+    """Return the median of each figure of one case."""
+    names = ("idle", "peak", "seconds")
+    middle = {name: statistics.median(getattr(one, name) for one in found) for name in names}
+    return replace(found[0], **middle)
+
+
 HEAD = (
     f"{'members':>7}{'params':>12}{'vector MiB':>11}{'idle':>9}{'peak':>9}{'growth':>9}"
     f"{'vectors':>10}{'run s':>9}"
 )
-
-
-def memory(pid: int, field: str) -> int:
-    """Return ``VmRSS`` or ``VmHWM`` of a process, in bytes."""
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-    raise SystemExit(f"the kernel does not tell {field}")
 
 
 def measure(root: Path, count: int, hash_bits: int) -> Figures:
@@ -99,7 +101,7 @@ def measure(root: Path, count: int, hash_bits: int) -> Figures:
         seen = lambda: database.read("members", lambda unit: unit.members.all())  # noqa: E731
         wait(lambda: all(member.last_seen_at is not None for member in seen()), 120)
         idle = memory(server.pid, "VmRSS")
-        Path(f"/proc/{server.pid}/clear_refs").write_text("5", encoding="ascii")
+        forget_peak(server.pid)
         began = time.monotonic()
         run_id = start_run(coordinator, database, settings(hash_bits))
         get = lambda: database.read("run", lambda unit: unit.runs.get(run_id))  # noqa: E731
@@ -127,6 +129,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--case", action="append", help="members x hash bits, for example 24x19")
+    parser.add_argument("--repeat", type=int, default=1, help="runs of each case")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--hash-bits", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
@@ -141,12 +144,16 @@ def main() -> None:
     figures = []
     for case in arguments.case or CASES:
         count, bits = (int(part) for part in case.split("x"))
-        with tempfile.TemporaryDirectory() as folder:
-            figures.append(measure(Path(folder), count, bits))
-        print(figures[-1].line(), flush=True)
+        found = []
+        for _ in range(arguments.repeat):
+            with tempfile.TemporaryDirectory() as folder:
+                found.append(measure(Path(folder), count, bits))
+        figures.append(median(found))
+        grown = ", ".join(f"{(one.peak - one.idle) / 2**20:.0f}" for one in found)
+        print(figures[-1].line() + (f"  ({grown})" if len(found) > 1 else ""), flush=True)
     if arguments.json:
-        found = {"load": load, "max_uploads": MAX_UPLOADS, "cases": [asdict(f) for f in figures]}
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        told = {"load": load, "max_uploads": MAX_UPLOADS, "cases": [asdict(f) for f in figures]}
+        arguments.json.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

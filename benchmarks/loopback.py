@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 
 def free_port() -> int:
@@ -27,3 +28,16 @@ def wait(true: Callable[[], bool], seconds: float) -> None:
         if time.monotonic() > end:
             raise SystemExit("the run did not end in time")
         time.sleep(0.1)
+
+
+def memory(pid: int | str, field: str) -> int:
+    """Return ``VmRSS`` or ``VmHWM`` of a process, in bytes."""
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
+    raise SystemExit(f"the kernel does not tell {field}")
+
+
+def forget_peak(pid: int | str) -> None:
+    """Let ``VmHWM`` of a process begin again at what it holds now."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")

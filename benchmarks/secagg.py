@@ -1,14 +1,16 @@
 """The secure sum beside Flower's own SecAgg+, in one run on one machine.
 
 Usage: python benchmarks/secagg.py [--members 20] [--params 1000000] [--lost 0 2] [--no-flower]
-           [--repeat 5] [--json FILE] [--plot FILE.svg]
+           [--no-memory] [--repeat 5] [--json FILE] [--plot FILE.svg]
 
 CPU seconds of the whole process (both threads of ours count), per member and for the
-coordinator; SHA-256 of the uploads, which runs while they arrive, in a column of its own. Set-up is
-shown per round, that is divided by its slots. Flower's SecAgg+ sets up anew every round; its
-figures are the sum of its stages. All members answer; as in a real round, our coordinator reads as
-many answers as open the sum. Training costs nothing on either side. Every figure is the median
-of ``--repeat`` runs, ours and Flower's in turn; the load average is printed beside them.
+coordinator; SHA-256 of the uploads, which runs while they arrive, in a column of its own. Ours is
+the mean of a session's first ``ROUNDS`` rounds; its set-up is shown per round, that is divided by
+its slots. Flower's SecAgg+ sets up anew every round; its figures are the sum of its stages. All
+members answer; as in a real round, our coordinator reads as many answers as open the sum. Training
+costs nothing on either side. Every figure is the median of ``--repeat`` runs, ours and Flower's in
+turn; the load average is printed beside them. The coordinator's peak memory is measured once for
+each case, in a process of its own: ``secagg_memory.py`` says how.
 ``--plot FILE.svg --from FILE`` draws stored figures again.
 """
 
@@ -18,12 +20,11 @@ import argparse
 import collections
 import hashlib
 import json
-import logging
 import os
 import platform
-import resource
 import secrets
 import statistics
+import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
@@ -50,6 +51,10 @@ from shared.secagg import (
 )
 
 SLOTS = 32
+ROUNDS = 4
+"""Rounds measured of a session's 32: the first one allocates what the others use again."""
+
+OURS, FLOWER = "touchstone", "flwr SecAgg+"
 
 
 @dataclass
@@ -66,6 +71,7 @@ class Row:
     setup_member: float = 0.0
     setup_coordinator: float = 0.0
     upload_bytes: float = 0.0
+    peak_bytes: float = 0.0
     error: str = ""
 
 
@@ -125,14 +131,31 @@ def run_ours(members: int, params: int, lost: int) -> Row:
         setup("desk", desk.on_confirm, i, setup("node", node.handle, request))
     desk.finish_setup()
 
-    model = b"model"
-    layout = Layout(params, evaluates=False)
+    watch, row = Stopwatch(), Row(OURS, members, params, lost)
     delta = (np.random.default_rng(0).standard_normal(params, dtype=np.float32)) * np.float32(0.05)
-    watch, row = Stopwatch(), Row("touchstone", members, params, lost)
-    request = watch(
-        "desk", desk.open_round, 1, terms.indices, hashlib.sha256(model).digest(), b"", layout.words
-    )
-    alive = terms.indices[: members - lost]
+    for number in range(1, ROUNDS + 1):
+        one_round(desk, nodes, number, delta, watch, row)
+    row.member = watch.spent["node"] / (members - lost) / ROUNDS
+    row.hashing = watch.spent["hash"] / ROUNDS
+    row.coordinator = watch.spent["desk"] / ROUNDS - row.hashing
+    row.setup_member = setup.spent["node"] / members / SLOTS
+    row.setup_coordinator = setup.spent["desk"] / SLOTS
+    return row
+
+
+def one_round(
+    desk: Coordinator,
+    nodes: dict[int, Member],
+    number: int,
+    delta: np.ndarray,
+    watch: Stopwatch,
+    row: Row,
+) -> None:
+    """Bring one round to its sum, charging ``watch``."""
+    model, layout, terms = b"model %d" % number, Layout(row.params, evaluates=False), desk.terms
+    digest = hashlib.sha256(model).digest()
+    request = watch("desk", desk.open_round, number, terms.indices, digest, b"", layout.words)
+    alive = terms.indices[: row.members - row.lost]
     for i in alive:
         nodes[i].open_round(request, model)
         vector = watch("node", build_vector, delta, 1.0, terms.quantiser)
@@ -152,115 +175,32 @@ def run_ours(members: int, params: int, lost: int) -> Row:
                 watch("desk", take, i, answer)
     result = watch("desk", desk.finish_round)
     opened = check_sum(result.vector, layout, len(result.survivors), terms.quantiser)
+    watch("desk", desk.take_back, result)
     worst = float(np.abs(opened.mean - delta).max())
     if worst > 1.01 / terms.quantiser.scale:
         raise SystemExit(f"the mean is off by {worst}")
-    row.member = watch.spent["node"] / len(alive)
-    row.hashing = watch.spent["hash"]
-    row.coordinator = watch.spent["desk"] - row.hashing
-    row.setup_member = setup.spent["node"] / members / SLOTS
-    row.setup_coordinator = setup.spent["desk"] / SLOTS
-    return row
 
 
 def run_flower(members: int, params: int, lost: int) -> Row:
     """Drive Flower's unmodified SecAggPlusWorkflow and secaggplus_mod in this process."""
-    os.environ.update(FLWR_TELEMETRY_ENABLED="0", FLWR_DISABLE_UPDATE_CHECK="1")
-    from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
-    from flwr.client.mod import secaggplus_mod
-    from flwr.common import Code, FitIns, FitRes, Status, ndarrays_to_parameters
-    from flwr.common.secure_aggregation.secaggplus_constants import RECORD_KEY_CONFIGS, Key, Stage
-    from flwr.compat.common import recorddict_compat as compat
-    from flwr.server.compat.legacy_context import LegacyContext
-    from flwr.server.server_config import ServerConfig
-    from flwr.server.strategy import FedAvg
-    from flwr.server.workflow import SecAggPlusWorkflow
-    from flwr.server.workflow.constant import MAIN_CONFIGS_RECORD, MAIN_PARAMS_RECORD
-    from flwr.server.workflow.constant import Key as WorkflowKey
-    from flwr.supercore.task_identity import TaskIdentity
+    from flower_secaggplus import Members, drive
 
-    TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 1, 1, 0
-    logging.getLogger("flwr").setLevel(logging.ERROR)
-    row = Row("flwr SecAgg+", members, params, lost)
-    delta = (np.random.default_rng(0).standard_normal(params, dtype=np.float32)) * np.float32(0.05)
-    dead = set(range(members - lost + 1, members + 1))
-    spent = Stopwatch()
-
-    class Proxy:
-        def __init__(self, node_id: int) -> None:
-            self.node_id, self.cid = node_id, str(node_id)
-
-    class Clients:
-        def num_available(self) -> int:
-            return members
-
-    class Strategy(FedAvg):
-        result = None
-
-        def configure_fit(self, *given):
-            return [(Proxy(i), FitIns(given[1], {})) for i in range(1, members + 1)]
-
-        def aggregate_fit(self, *given):
-            self.result = given[1][0][1].parameters
-            return self.result, {}
-
-    def train(message, _context):
-        start = time.process_time()
-        answer = FitRes(Status(Code.OK, ""), ndarrays_to_parameters([delta]), 1, {})
-        reply = Message(compat.fitres_to_recorddict(answer, False), reply_to=message)
-        spent.spent["train"] += time.process_time() - start
-        return reply
-
-    contexts = {
-        i: Context(run_id=1, node_id=i, node_config={}, state=RecordDict(), run_config={})
-        for i in range(1, members + 1)
-    }
-
-    class Grid:
-        def send_and_receive(self, messages, **_given):
-            start = time.process_time()
-            replies = [self._one(message) for message in messages]
-            spent.spent["grid"] += time.process_time() - start
-            return replies
-
-        def _one(self, message):
-            node = message.metadata.dst_node_id
-            for name, value in (("message_id", f"m{node}"), ("src_node_id", 0), ("run_id", 1)):
-                message.metadata.__dict__[f"_{name}"] = value
-            configs = message.content.config_records[RECORD_KEY_CONFIGS]
-            stage = configs[Key.STAGE]
-            late = Stage.all().index(stage) >= Stage.all().index(Stage.COLLECT_MASKED_VECTORS)
-            if node in dead and late:
-                return Message(Error(code=1, reason="lost"), reply_to=message)
-            wire = RecordDict(dict(message.content.items()))
-            wire.config_records[RECORD_KEY_CONFIGS] = ConfigRecord(dict(configs))
-            copy = Message.__new__(Message)
-            copy.__dict__.update(message.__dict__)
-            copy.__dict__["_content"] = wire
-            reply = spent("node", secaggplus_mod, copy, contexts[node], train)
-            if stage == Stage.COLLECT_MASKED_VECTORS:
-                row.upload_bytes = max(row.upload_bytes, _record_bytes(reply.content))
-            reply.metadata.__dict__["_src_node_id"] = node
-            return reply
-
-    strategy = Strategy()
-    legacy = LegacyContext(
-        Context(run_id=1, node_id=0, node_config={}, state=RecordDict(), run_config={}),
-        ServerConfig(1),
-        strategy,
-        Clients(),
+    row, nodes, spent = Row(FLOWER, members, params, lost), Members(members, params), Stopwatch()
+    row.coordinator, row.upload_bytes, done = drive(
+        members, params, lost, lambda node, message: spent("node", nodes.answer, node, message)
     )
-    first = ndarrays_to_parameters([np.zeros(params, dtype=np.float32)])
-    legacy.state.config_records[MAIN_CONFIGS_RECORD] = ConfigRecord({WorkflowKey.CURRENT_ROUND: 1})
-    legacy.state.array_records[MAIN_PARAMS_RECORD] = compat.parameters_to_arrayrecord(first, True)
-    workflow = SecAggPlusWorkflow(num_shares=1.0, reconstruction_threshold=0.6, max_weight=200.0)
-    start = time.process_time()
-    workflow(Grid(), legacy)
-    total = time.process_time() - start
-    row.member = (spent.spent["node"] - spent.spent["train"]) / members
-    row.coordinator = total - spent.spent["grid"]
-    row.error = "" if strategy.result is not None else "no result"
+    row.member = (spent.spent["node"] - nodes.training) / members
+    row.error = "" if done else "no result"
     return row
+
+
+def peak_memory(row: Row) -> int:
+    """Return how far the coordinator's process grows in one round of this case, in bytes."""
+    side = "touchstone" if row.name == OURS else "flower"
+    script = Path(__file__).with_name("secagg_memory.py")
+    case = [str(number) for number in (row.members, row.params, row.lost)]
+    command = [sys.executable, str(script), side, *case]
+    return int(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
 
 
 MEASURED = ("member", "coordinator", "hashing", "setup_member", "setup_coordinator", "upload_bytes")
@@ -284,6 +224,8 @@ def measure(options: argparse.Namespace) -> list[Row]:
                 ]
                 for found in zip(*runs, strict=True):
                     rows.append(median(list(found)))
+                    if not options.no_memory:
+                        rows[-1].peak_bytes = peak_memory(rows[-1])
                     print(line(rows[-1]), flush=True)
     return rows
 
@@ -299,7 +241,7 @@ def plot(rows: list[Row], target: Path) -> None:
     cases = list(dict.fromkeys((row.members, row.params, row.lost) for row in rows))
     labels = [f"n={n}, {params:,}\n{lost} lost" for n, params, lost in cases]
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 0.7 * len(cases) + 1.6), sharey=True)
-    colours = {"touchstone": "#1b6e53", "flwr SecAgg+": "#b0b0b0"}
+    colours = {OURS: "#1b6e53", FLOWER: "#b0b0b0"}
     for axis, name in zip(axes, ("coordinator", "member"), strict=True):
         for shift, (peer, colour) in zip((-0.2, 0.2), colours.items(), strict=True):
             found = {(r.members, r.params, r.lost): r for r in rows if r.name == peer}
@@ -318,15 +260,6 @@ def plot(rows: list[Row], target: Path) -> None:
     figure.savefig(target, metadata={"Date": None})
 
 
-def _record_bytes(record) -> int:
-    size = sum(len(a.data) for arrays in record.array_records.values() for a in arrays.values())
-    for config in record.config_records.values():
-        for value in config.values():
-            items = value if isinstance(value, list) else [value]
-            size += sum(len(item) if isinstance(item, bytes) else 8 for item in items)
-    return size
-
-
 def cpu_flags() -> str:
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
@@ -339,16 +272,17 @@ def cpu_flags() -> str:
 
 HEAD = (
     f"{'':13}{'n':>4}{'params':>10}{'lost':>5}{'member ms':>11}{'coord ms':>10}"
-    f"{'sha256 ms':>11}{'set-up m/c':>14}{'B/param':>9}"
+    f"{'sha256 ms':>11}{'set-up m/c':>14}{'B/param':>9}{'coord MiB':>11}"
 )
 
 
 def line(row: Row) -> str:
     setup = f"{row.setup_member * 1e3:.1f}/{row.setup_coordinator * 1e3:.1f}"
+    memory = f"{row.peak_bytes / 2**20:.0f}" if row.peak_bytes else "-"
     return (
         f"{row.name:13}{row.members:>4}{row.params:>10}{row.lost:>5}{row.member * 1e3:>11.1f}"
         f"{row.coordinator * 1e3:>10.1f}{row.hashing * 1e3:>11.1f}{setup:>14}"
-        f"{row.upload_bytes / row.params:>9.2f}  {row.error}"
+        f"{row.upload_bytes / row.params:>9.2f}{memory:>11}  {row.error}"
     )
 
 
@@ -356,13 +290,15 @@ def ratios(rows: list[Row]) -> None:
     for ours in rows:
         for peer in rows:
             same = (ours.members, ours.params, ours.lost) == (peer.members, peer.params, peer.lost)
-            if ours.name == "touchstone" and peer.name != ours.name and same:
+            if ours.name == OURS and peer.name != ours.name and same:
+                memory = peer.peak_bytes / ours.peak_bytes if ours.peak_bytes else 0.0
                 print(
                     f"ratio n={ours.members} params={ours.params} lost={ours.lost}: "
                     f"member {peer.member / ours.member:.1f}x, "
                     f"coordinator {peer.coordinator / ours.coordinator:.1f}x "
                     f"({peer.coordinator / (ours.coordinator + ours.hashing):.1f}x with hashing), "
                     f"bytes {peer.upload_bytes / ours.upload_bytes:.2f}x"
+                    + (f", memory {memory:.1f}x" if memory else "")
                 )
 
 
@@ -372,6 +308,7 @@ def main() -> None:
     parser.add_argument("--params", type=int, nargs="+", default=[1_000_000])
     parser.add_argument("--lost", type=int, nargs="+", default=[0, 2])
     parser.add_argument("--no-flower", action="store_true")
+    parser.add_argument("--no-memory", action="store_true", help="leave out peak memory")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--plot", type=Path, help="draw them here, SVG")
@@ -387,7 +324,6 @@ def main() -> None:
     print(HEAD)
     rows = measure(options)
     ratios(rows)
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
     if options.json:
         found = {"system": system, "load": load, "repeat": options.repeat}
         found["rows"] = [asdict(row) for row in rows]
