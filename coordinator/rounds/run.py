@@ -132,6 +132,7 @@ class RunDriver:
             run.book.event("round.rejected", code=error.code)
             self._burn(session, attempt, exchange, RoundBurnt(error.message))
             return
+        session.core.take_back(result)
         model = run.model()
         following = next_model(model, opened.mean)
         record = summed_record(result, session.core, run.journal, attempt, model, following)

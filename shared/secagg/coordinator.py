@@ -20,7 +20,7 @@ from shared.secagg.evidence import SetupEvidence
 from shared.secagg.results import RoundFacts, RoundSum
 from shared.secagg.round_messages import MaskedRequest
 from shared.secagg.stream import apply_masks
-from shared.secagg.tail import check_canaries
+from shared.secagg.tail import METRIC_WORDS, check_canaries
 from shared.secagg.terms import COORDINATOR, DOMAIN, SessionTerms
 from shared.secagg.unmask import mask_keys
 
@@ -178,9 +178,11 @@ class Coordinator:
         return self.masked_request()
 
     def _zeros(self, words: int) -> NDArray[np.uint64]:
-        if self._spare is not None and self._spare.size == words:
-            return self._spare
-        return np.zeros(words, dtype=np.uint64)
+        spare = self._spare
+        if spare is None or spare.size < words:
+            # With room for an evaluating round, so that all rounds of a run can share it.
+            spare = np.zeros(words + METRIC_WORDS, dtype=np.uint64)
+        return spare[:words]
 
     def _open(self) -> RoundBook:
         if self._book is None:
@@ -308,7 +310,7 @@ class Coordinator:
         if lent is None or result.vector is not lent:
             raise OutOfOrder("only the last round's sum can be taken back, and once")
         lent.fill(0)
-        self._lent, self._spare = None, lent
+        self._lent, self._spare = None, lent if lent.base is None else lent.base
 
     def abandon_slot(self) -> None:
         """Close the open slot without a sum; the next round takes the next slot."""

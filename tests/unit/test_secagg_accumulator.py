@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from shared.secagg import keys
 from shared.secagg.errors import OutOfOrder, TooFew
+from shared.secagg.tail import METRIC_WORDS
 from tests.support.secagg import World, losing, make_terms
 
 
@@ -85,13 +86,29 @@ class TestTakenBack:
         world.fault = losing({})
         world.assert_exact(world.round(2))
 
-    def test_a_round_of_another_length_gets_memory_of_its_own(self) -> None:
+    @pytest.mark.parametrize(("more", "shared"), [(-1, True), (METRIC_WORDS, True), (1000, False)])
+    def test_a_round_of_another_length_gets_as_many_zeros(self, more: int, shared: bool) -> None:
         world = ready()
         first = world.round(1)
         world.coordinator.take_back(first)
-        words = first.vector.size + 1
+        words = first.vector.size + more
         world.coordinator.open_round(2, world.coordinator.confirmed, bytes(32), b"", words)
-        assert len(world.coordinator.accumulator()) == 8 * words
+        opened = np.frombuffer(world.coordinator.accumulator(), dtype="<u8")
+        assert opened.size == words
+        assert not opened.any()
+        assert np.shares_memory(opened, first.vector) == shared
+
+    def test_a_round_finished_after_a_restart_lends_its_memory_too(self) -> None:
+        world = ready()
+        world.collect(1)
+        world.coordinator.close_masked()
+        world.save("accumulator", "round")
+        world.restart_desk()
+        result = world.unmask()
+        world.coordinator.take_back(result)
+        again = world.round(2)
+        assert np.shares_memory(again.vector, result.vector)
+        world.assert_exact(again)
 
 
 class TestChecksum:
