@@ -15,7 +15,7 @@ from participant.store import Store
 from participant.training.dataset import Table, TrainingSet
 from participant.training.inference import evaluate_histograms
 from participant.training.local import TrainConfig, local_update
-from participant.training.private import PrivateConfig, private_update
+from participant.training.private import PrivateConfig, WholeRecords, private_update
 from shared.model.layout import ModelSpec
 from shared.secagg import Evaluation
 from shared.trust.manifest import TrainingTerms
@@ -102,7 +102,11 @@ class StoreLearner:
         self, model: NDArray[np.float32], config: PrivateConfig
     ) -> NDArray[np.float32]:
         """Train locally; see :func:`~participant.training.private.private_update`."""
-        return private_update(self._spec, model, self._set, config)
+        return private_update(self._spec, model, self._set, config, records=self._whole)
+
+    @cached_property
+    def _whole(self) -> WholeRecords:
+        return WholeRecords.of(self._set)
 
     def evaluate(self, model: NDArray[np.float32]) -> Evaluation:
         """Return loss and score histograms on the hold-out."""

@@ -30,10 +30,10 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
-FEATURE_UNIT = 1 << 10
-"""Whole numbers in a feature of 1: a record has some 200 features and length 2."""
+FEATURE_UNIT = 1 << 8
+"""Whole numbers in a feature of 1: a record has some 400 features and length 8."""
 
-CONSTANT = 0.4
+CONSTANT = 1.6
 """The feature that every record has and whose weight is the bias. Small, because what it adds to a
 record's length is taken from what tells records apart."""
 
@@ -136,6 +136,8 @@ def private_update(
     training_set: TrainingSet,
     config: PrivateConfig,
     stream: Keystream | None = None,
+    *,
+    records: WholeRecords | None = None,
 ) -> F32:
     """Train from ``vector`` and return the difference; it is private whatever is done with it.
 
@@ -147,6 +149,7 @@ def private_update(
         training_set: the member's records, split by seller alone.
         config: the manifest's noise and rate.
         stream: only tests give one.
+        records: ``training_set`` rounded before: rounding takes longer than a round's steps.
 
     Returns:
         float32[spec.n_params], trained model minus ``vector``.
@@ -158,7 +161,7 @@ def private_update(
         raise UnknownModel("record-level privacy needs the compact linear model")
     check_vector(spec, vector)
     stream = stream or Keystream()
-    records, terms = WholeRecords.of(training_set), config.terms
+    records, terms = records or WholeRecords.of(training_set), config.terms
     count = noisy_count(records.labels.size, terms.count_noise, stream)
     rate = config.rate / max(count, float(config.full_weight_rows))
     start = _split_constant(vector)

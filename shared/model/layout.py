@@ -89,8 +89,12 @@ class ModelSpec:
             raise UnknownModel(f"embed_dim and hidden must be 1 to {MAX_WIDTH}")
 
     @classmethod
-    def compact(cls, hash_bits: int = 12) -> ModelSpec:
-        """Return the linear model of private runs."""
+    def compact(cls, hash_bits: int = 14) -> ModelSpec:
+        """Return the linear model of private runs.
+
+        More rows do not add noise to a score: that is the noise of a weight times the length of
+        the record, however many rows the record's tokens are spread over. Fewer rows collide.
+        """
         return cls(LINEAR, hash_bits, 0, 0)
 
     @property

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from participant.training.baseline import fit_local
 from participant.training.dataset import TrainingSet
 from participant.training.inference import logits_of
 from participant.training.matrix import to_csr
-from participant.training.private import PrivateConfig, private_update
+from participant.training.private import PrivateConfig, WholeRecords, private_update
 from shared.console import say
 from shared.model.features.build import build_features
 from shared.model.features.history import History
@@ -56,6 +57,17 @@ class Member:
 
     compact: tuple[TrainingSet, Test] = field(repr=False)
     own: tuple[TrainingSet, Test] | None = field(repr=False, default=None)
+
+    @cached_property
+    def whole(self) -> WholeRecords:
+        """The compact model's training records, rounded once for all runs."""
+        return WholeRecords.of(self.compact[0])
+
+    def update(
+        self, vector: np.ndarray, config: PrivateConfig, stream: Keystream | None
+    ) -> np.ndarray:
+        """Return the member's part of one round."""
+        return private_update(COMPACT, vector, self.compact[0], config, stream, records=self.whole)
 
 
 def world_members(seed: int, per_week: int, members: int, *, own: bool = True) -> list[Member]:
@@ -139,7 +151,7 @@ def federated(
     config = PrivateConfig(terms, RATE, rows or full_rows(epsilon or EPSILONS[-1], DELTA))
     vector = init_vector(COMPACT, 0)
     for _ in range(ROUNDS):
-        moved = [private_update(COMPACT, vector, one.compact[0], config, stream) for one in members]
+        moved = [one.update(vector, config, stream) for one in members]
         vector = (vector + np.mean(moved, axis=0)).astype(np.float32)
     return vector
 
@@ -188,6 +200,45 @@ def rows_of(
     ]
 
 
+LONGER = 6
+"""Steps a round of a run without noise that is twice as long as a private one."""
+
+
+def cost_row(
+    name: str, members: list[Member], score: Score, epsilon: float, draws: int, steps: int
+) -> str:
+    """Return what ``epsilon`` costs, over several draws of the noise, as a table row."""
+    rows = full_rows(epsilon, DELTA)
+
+    def scored(chosen: float | None, steps: int = steps) -> float:
+        vector = federated(members, chosen, rows, steps=steps)
+        return judged(members, [vector] * len(members), score)
+
+    private = np.array([scored(epsilon) for _ in range(draws)])
+    bare, longer = scored(None), scored(None, LONGER)
+    size = int(np.mean([one.compact[0].train_rows for one in members]))
+    return (
+        f"| {name}, {len(members)} members, {size:,} rows | {private.mean():.3f} "
+        f"({private.min():.3f} to {private.max():.3f}) | {bare:.3f} | {longer:.3f} "
+        f"| {bare - private.mean():.3f} |"
+    )
+
+
+def print_costs(options: argparse.Namespace) -> None:
+    """Print what ``--cost`` asks for: one row a world."""
+    head = f"ε {options.cost:g}, mean of {options.draws} draws"
+    heads = ("data, training rows a member", head, "none", f"none, {LONGER} steps", "cost")
+    sys.stdout.write(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|\n")
+    for per_week in options.per_week:
+        for seed in options.seeds:
+            members = world_members(seed, per_week, options.members, own=False)
+            row = cost_row(
+                f"world {seed}", members, pr_auc, options.cost, options.draws, options.steps
+            )
+            sys.stdout.write(row + "\n")
+            sys.stdout.flush()
+
+
 def plot(table: str, path: Path) -> None:
     """Draw the "together" rows of a printed table, each beside its non-private local models."""
     from matplotlib.figure import Figure
@@ -218,6 +269,8 @@ def main() -> int:
     parser.add_argument("--per-week", type=int, nargs="*", default=[105, 550])
     parser.add_argument("--members", type=int, default=8)
     parser.add_argument("--steps", type=int, default=STEPS, help="noisy steps a round")
+    parser.add_argument("--cost", type=float, help="only what this epsilon costs, over draws")
+    parser.add_argument("--draws", type=int, default=3, help="of the noise, with --cost")
     parser.add_argument("--plot", type=Path, help="draw the table to this SVG file")
     parser.add_argument("--table", type=Path, help="draw this printed table, measure nothing")
     options = parser.parse_args()
@@ -225,6 +278,9 @@ def main() -> int:
         plot(options.table.read_text("utf-8"), options.plot)
         return 0
     torch.set_num_threads(1)
+    if options.cost is not None:
+        print_costs(options)
+        return 0
     head = " | ".join(f"ε {epsilon:g}" for epsilon in EPSILONS)
     out = [f"| data, training rows a member | model | {head} | none | alone |"]
     out.append("|" + "---|" * (len(EPSILONS) + 4))

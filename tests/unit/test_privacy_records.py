@@ -6,8 +6,12 @@ from datetime import timedelta
 
 import numpy as np
 import polars as pl
+import pytest
 
 from participant.training.dataset import TrainingSet
+from shared.model.features.batch import Piece
+from shared.model.features.compact import compact_pieces
+from shared.model.features.space import COMPACT_LENGTH, COMPACT_RAW, COMPACT_SCALE
 from shared.model.layout import ModelSpec
 from tests.support.model import NOW, fake, listing, records
 
@@ -62,6 +66,18 @@ def test_a_further_record_with_complaints_leaves_all_others_as_they_are() -> Non
         np.testing.assert_array_equal(mine[mine < count], getattr(less.split, part))
 
 
+def test_text_as_written_weighs_half_of_what_its_field_does() -> None:
+    one = np.ones(1, dtype=np.float32)
+    pieces = [
+        Piece(name, np.zeros(1, np.int32), np.full(1, place, np.int32), one)
+        for place, name in enumerate(("title:char", "title~raw:char", "description:word"))
+    ]
+    title, raw, description = (float(piece.weights[0]) for piece in compact_pieces(pieces, 1))
+    assert raw == pytest.approx(COMPACT_RAW * title)
+    assert description == pytest.approx(COMPACT_SCALE["description"] * title)
+    assert np.hypot(np.hypot(title, raw), description) == pytest.approx(COMPACT_LENGTH)
+
+
 def test_every_record_has_the_same_length() -> None:
     rows = [listing(number) for number in range(6)]
     verdicts = [
@@ -71,4 +87,4 @@ def test_every_record_has_the_same_length() -> None:
     ]  # fmt: skip
     matrix = compact(rows, [], verdicts).matrix
     lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
-    assert pl.Series(lengths).is_between(1.7, 2.6).all()
+    assert pl.Series(lengths / COMPACT_LENGTH).is_between(0.85, 1.3).all()

@@ -112,6 +112,15 @@ def test_an_update_learns_through_its_noise_and_differs_every_time() -> None:
     assert first[7] > 4 * np.std(first[:-1])
 
 
+def test_records_rounded_before_give_the_same_update() -> None:
+    data, start, config = records(), init_vector(SPEC, 0), PrivateConfig(TERMS, 20.0, 100)
+    first, second = (
+        private_update(SPEC, start, data, config, Keystream(bytes(32)), records=whole)
+        for whole in (None, WholeRecords.of(data))
+    )
+    np.testing.assert_array_equal(first, second)
+
+
 def test_a_member_without_records_sends_noise() -> None:
     empty = records(1).from_features(
         SPEC,

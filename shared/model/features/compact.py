@@ -13,7 +13,12 @@ from dataclasses import replace
 import numpy as np
 
 from shared.model.features.batch import Piece
-from shared.model.features.space import COMPACT_LENGTH, COMPACT_SCALE, COMPACT_SIGNAL_WORD
+from shared.model.features.space import (
+    COMPACT_LENGTH,
+    COMPACT_RAW,
+    COMPACT_SCALE,
+    COMPACT_SIGNAL_WORD,
+)
 
 
 def compact_pieces(pieces: Iterable[Piece], count: int) -> list[Piece]:
@@ -37,7 +42,7 @@ def compact_pieces(pieces: Iterable[Piece], count: int) -> list[Piece]:
 
 
 def _scale(piece: Piece) -> float:
-    field = piece.name.partition(":")[0].partition("~")[0]
+    field, raw, _ = piece.name.partition(":")[0].partition("~")
     if piece.word and field.startswith("signal."):
         return COMPACT_SIGNAL_WORD
-    return COMPACT_SCALE.get(field, 1.0)
+    return COMPACT_SCALE.get(field, 1.0) * (COMPACT_RAW if raw else 1.0)

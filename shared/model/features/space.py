@@ -50,22 +50,26 @@ COMPACT_SCALE = {
     "brand_match": 0.5,
     "listing_complaints": 0.3,
     "listing_fake_claims": 0.3,
-    "title": 1.5,
-    "description": 1.5,
+    "description": 2.0,
 }
 """Weight of a field in the compact model where it is not 1, before the common length.
 
 Differential privacy bounds what one record changes, so the compact model goes without what other
 records have a part in: one complaint would change the features of all listings of a seller. The
 other scales spend the length where it helps. Under noise a token of a few records (an image, a
-seller's name) cannot be learned, and one of nearly all of them (a currency) tells nothing apart."""
+seller's name) cannot be learned, and one of nearly all of them (a currency) tells nothing apart. A
+description has three times the words of a title, so that its length goes further."""
 
-COMPACT_LENGTH = 2.0
-"""L2 length of a record in the compact model. Twice the clip of its gradient: no record counts for
-more than half a mistake, and what is left of the clip stands that much higher above the noise."""
+COMPACT_LENGTH = 8.0
+"""L2 length of a record in the compact model, eight times the clip of its gradient. No record
+counts for more than an eighth of a mistake, so a missed fake counts in full until the model is
+nearly sure of it, and what is left of the clip stands that much higher above the noise."""
 
 COMPACT_SIGNAL_WORD = 0.5
-"""Likewise of a signal's category or missing value: it may be an identity (a payee)."""
+"""Weight of a signal's category or missing value: it may be an identity (a payee)."""
+
+COMPACT_RAW = 0.5
+"""Weight of text as it was written, on top of its field's: most of it repeats the folded text."""
 
 CHAR_NGRAMS = (3, 5)
 """Shortest and longest character n-gram, in code points."""
@@ -109,5 +113,6 @@ def compact_fields() -> tuple[str, ...]:
     return (
         f"compact={scales}",
         f"compact-signal-word={COMPACT_SIGNAL_WORD!r}",
+        f"compact-raw={COMPACT_RAW!r}",
         f"length={COMPACT_LENGTH!r}",
     )
