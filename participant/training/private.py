@@ -61,8 +61,9 @@ class WholeRecords:
     """Training records as whole numbers.
 
     Attributes:
-        matrix: int64 CSR [n, rows of the hashed space].
-        transposed: its transpose.
+        matrix: float64 CSR [n, rows of the hashed space], exact; a product of whole numbers with
+            weights would be converted at each step, which takes ten times as long.
+        transposed: int64, its transpose, whose sums must be exact.
         labels: int8[n].
         confidence: float64[n], weight of each record in (0, 1].
         squares: int64[n], squared L2 length of each record with its constant.
@@ -83,7 +84,7 @@ class WholeRecords:
         whole: csr_matrix = matrix.astype(np.int64)
         squares = np.asarray(whole.multiply(whole).sum(axis=1)).ravel()
         return cls(
-            whole,
+            matrix,
             whole.T.tocsr(),
             training_set.labels[index],
             training_set.confidence[index].astype(np.float64),

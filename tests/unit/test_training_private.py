@@ -89,13 +89,19 @@ def test_neighbours_differ_by_one_records_gradient_and_nothing_else(monkeypatch)
     whole, weights = WholeRecords.of(records()), some_model()
     less = WholeRecords(
         whole.matrix[1:],
-        whole.matrix[1:].T.tocsr(),
+        whole.transposed[:, 1:],
         whole.labels[1:],
         whole.confidence[1:],
         whole.squares[1:],
     )
     both = [private.noisy_gradient(one, weights, 3.0, Keystream()) for one in (whole, less)]
     assert 0 < np.linalg.norm(both[0] - both[1]) <= CLIP
+
+
+def test_sums_of_gradients_are_of_whole_numbers() -> None:
+    whole = WholeRecords.of(records())
+    assert whole.transposed.dtype == whole.squares.dtype == np.int64
+    assert (whole.transposed != whole.matrix.T).nnz == 0
 
 
 def test_the_constant_and_the_grid_fit() -> None:
