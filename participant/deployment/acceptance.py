@@ -3,9 +3,14 @@
 A release is held against each rival (the model that runs now, and the member's own local-only
 model) on the member's own hold-out, by PR-AUC. The same resampled rows are used for both sides
 (a paired bootstrap, Efron and Tibshirani 1993, chapter 8). A rival is better when it wins at
-least a given share of the resamples; one such rival is enough to keep what runs. The local-only
-model is also a floor: a release below it on the hold-out, by however little, does not run. A
-personal head has to win the share against the bare release before it is used at all.
+least a given share of the resamples; one such rival is enough to keep what runs.
+
+Against the local-only model the burden of proof is the release's: it must not be below it on the
+hold-out, by however little, and must win the share itself on all records that neither side has
+trained on, hold-out and calibration part together. A hold-out alone is small, and picks out the
+lucky among many releases; the calibration part doubles it, and leans to the local-only model,
+which was chosen there. A personal head has to win the share against the bare release before it
+is used at all.
 
 Pure: scores in, decision out.
 """
@@ -25,6 +30,9 @@ RESAMPLES = 400
 INTERVAL = (5.0, 95.0)
 RUNNING = "running"
 LOCAL = "local"
+LOCAL_UNSEEN = "local_unseen"
+"""The local-only model again, on hold-out and calibration part together."""
+
 RELEASE = "release"
 
 
@@ -33,14 +41,16 @@ class Rule:
     """The member's own numbers, from its policy file.
 
     Attributes:
-        rival_wins: share of resamples a rival must win to count as better. At .5 two equal models
-            would be exchanged by a coin; at .95 a small hold-out would let a clearly worse model
-            pass.
+        rival_wins: share of resamples a rival must win to count as better, and the release to be
+            shown better than the local-only model. At .5 two equal models would be exchanged by a
+            coin; at .95 a small hold-out would let a clearly worse rival pass, and keep out
+            nearly every better release.
         min_rows: a hold-out below this decides nothing: one row moves PR-AUC by several points.
         min_class: likewise with fewer rows of either class; at least 1.
-        below_local: whether a release may run whose PR-AUC on the hold-out is below the local-only
-            model's by less than the resamples can tell. If not, nobody is worse off on the own
-            hold-out for having joined; the price is that chance keeps out some good releases.
+        below_local: whether a release may run that is not shown to be better than the local-only
+            model, as long as that is not shown to be better either. If not, nobody is worse off
+            on the own hold-out for having joined, and hardly anybody on later records; the price
+            is that chance keeps out some good releases.
         personal: whether a personal head may be put on top of a release.
     """
 
@@ -57,6 +67,7 @@ class Reason(StrEnum):
     NOT_WORSE = "not_worse"
     RUNNING_IS_BETTER = "running_is_better"
     LOCAL_IS_BETTER = "local_is_better"
+    NOT_SHOWN = "not_shown_better"
     HOLDOUT_TOO_SMALL = "holdout_too_small"
     HOLDOUT_ONE_CLASS = "holdout_one_class"
     OTHER_KIND = "other_kind"
@@ -81,7 +92,7 @@ class Duel:
     """A release against one rival.
 
     Attributes:
-        rival: ``running`` or ``local``.
+        rival: ``running``, ``local`` or ``local_unseen``.
         pr_auc: the rival's, on the whole hold-out.
         difference: the release's PR-AUC minus the rival's.
         low: 5th percentile of the difference over resamples.
@@ -97,6 +108,27 @@ class Duel:
     high: float
     rival_wins: float
     wins: float
+
+    @property
+    def share(self) -> float:
+        """Share of resamples that the release wins, a tie counted half."""
+        return (1 + self.wins - self.rival_wins) / 2
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Records that no side has trained on: hold-out and calibration part.
+
+    Attributes:
+        labels: int8[n], 1 is counterfeit; both classes are present.
+        candidate: float32[n], the release's scores; with a head, those by cross-fitting where the
+            head has trained.
+        local: float32[n], the local-only model's.
+    """
+
+    labels: NDArray[np.int8]
+    candidate: NDArray[np.float32]
+    local: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -145,6 +177,7 @@ def judge(
     candidate: NDArray[np.float32],
     rivals: Mapping[str, NDArray[np.float32]],
     *,
+    unseen: Unseen | None = None,
     rule: Rule | None = None,
     seed: int = 0,
 ) -> Verdict:
@@ -158,6 +191,8 @@ def judge(
         labels: int8[rows], 1 is counterfeit.
         candidate: float32[rows], the release's scores.
         rivals: float32[rows] each, by name: ``running`` if something runs, ``local``.
+        unseen: what the release must be shown better on than the local-only model; None where
+            there is no local-only model.
         rule: the member's own; the default one if left out.
         seed: of the resampling; the same inputs and seed give the same verdict.
     """
@@ -170,17 +205,25 @@ def judge(
     duels = tuple(
         duel(name, labels, candidate, scores, seed=seed) for name, scores in rivals.items()
     )
+    if unseen is not None:
+        wider = duel(LOCAL_UNSEEN, unseen.labels, unseen.candidate, unseen.local, seed=seed)
+        duels = (*duels, wider)
     lost = {d.rival for d in duels if _loses(d, rule)}
-    reason = Reason.NOT_WORSE
-    if RUNNING in lost:
-        reason = Reason.RUNNING_IS_BETTER
-    elif lost:
-        reason = Reason.LOCAL_IS_BETTER
+    reason = next((why for rival, why in _LOST if rival in lost), Reason.NOT_WORSE)
     return Verdict(not lost, reason, rows, positives, pr_auc(labels, candidate), duels)
+
+
+_LOST = (
+    (RUNNING, Reason.RUNNING_IS_BETTER),
+    (LOCAL, Reason.LOCAL_IS_BETTER),
+    (LOCAL_UNSEEN, Reason.NOT_SHOWN),
+)
 
 
 def _loses(one: Duel, rule: Rule) -> bool:
     """Tell whether the release loses a duel: to what runs by the resamples alone."""
+    if one.rival == LOCAL_UNSEEN and not rule.below_local:
+        return one.share < rule.rival_wins
     floor = one.rival == LOCAL and not rule.below_local
     return one.rival_wins >= rule.rival_wins or (floor and one.difference < 0)
 

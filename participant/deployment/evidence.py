@@ -23,6 +23,7 @@ from participant.deployment.acceptance import (
     HeadTrial,
     Reason,
     Rule,
+    Unseen,
     Verdict,
     judge,
     try_head,
@@ -129,11 +130,35 @@ class Evidence:
         local = self.local(ModelSpec() if spec.linear else spec)
         if local is not None:
             models[LOCAL] = local
-        rows = self._unseen([spec, *(model.spec for model in models.values())])
+        rows = self._unseen([spec, *(model.spec for model in models.values())], "holdout")
         rivals = {name: self._scores(model, rows) for name, model in models.items()}
-        labels = self._sets(self._kind, spec).labels[rows]
-        scored = self._scores(candidate, rows)
-        return Judged(candidate, judge(labels, scored, rivals, rule=self._rule), trial)
+        verdict = judge(
+            self._sets(self._kind, spec).labels[rows],
+            self._scores(candidate, rows),
+            rivals,
+            unseen=None if local is None else self._both(candidate, local),
+            rule=self._rule,
+        )
+        return Judged(candidate, verdict, trial)
+
+    def _both(self, release: Candidate, local: Candidate) -> Unseen | None:
+        """Return what release and local-only model say of hold-out and calibration part.
+
+        A personal head has trained on the calibration part; its scores there are those that
+        cross-fitting gave, from heads that had not seen the record.
+        """
+        records = self._sets(self._kind, release.spec)
+        rows = self._unseen([release.spec, local.spec], "holdout", "calibration")
+        labels = records.labels[rows]
+        if labels.size == 0 or labels.min() == labels.max():
+            return None
+        scored = self._scores(release, rows)
+        if release.head is not None:
+            calibration = records.split.calibration
+            fitted = np.isin(rows, calibration)
+            at = np.searchsorted(calibration, rows[fitted])
+            scored[fitted] = expit(release.head.unseen[at])
+        return Unseen(labels, scored, self._scores(local, rows))
 
     def _personalised(self, release: Candidate) -> tuple[Candidate, HeadTrial]:
         """Return the release with its head if that helps, else as it is, and the trial."""
@@ -165,15 +190,18 @@ class Evidence:
             return calibrate(expit(candidate.head.unseen), labels)
         return calibrate(scores(spec, candidate.vector, matrix), labels)
 
-    def _unseen(self, specs: Iterable[ModelSpec]) -> NDArray[np.int64]:
-        """Return the records that are in the hold-out of every model, ascending.
+    def _unseen(
+        self, specs: Iterable[ModelSpec], *parts: Literal["holdout", "calibration"]
+    ) -> NDArray[np.int64]:
+        """Return the records that are in one of these parts for every model, ascending.
 
         The compact model's records are split by seller alone, others also by time.
         """
         found: NDArray[np.int64] | None = None
         for spec in set(specs):
-            holdout = self._sets(self._kind, spec).split.holdout
-            found = holdout if found is None else np.intersect1d(found, holdout)
+            split = self._sets(self._kind, spec).split
+            mine = np.sort(np.concatenate([getattr(split, part) for part in parts]))
+            found = mine if found is None else np.intersect1d(found, mine)
         return np.empty(0, dtype=np.int64) if found is None else found
 
     def _scores(

@@ -274,7 +274,7 @@ class Deployer:
         log.record(store, release.release_id, "keep", verdict.reason, metrics)
         local = evidence.local(release.spec) if running is None else None
         if local is not None:
-            # Only a better local model can have spoken against the first release.
+            # Only the local-only model can have spoken against the first release.
             return self._run(store, state, local, evidence, verdict.reason, metrics)
         return DeploymentOutcome("kept", verdict.reason.value, metrics, release.release_id)
 

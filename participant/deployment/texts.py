@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from participant.deployment.acceptance import HeadReason, Reason
+from participant.deployment.acceptance import LOCAL_UNSEEN, HeadReason, Reason
 
 _REASONS: dict[str, str] = {
-    Reason.NOT_WORSE: "on your own hold-out, neither what ran before nor your own model is better",
+    Reason.NOT_WORSE: "on your own records, neither what ran before nor your own model is better",
     Reason.RUNNING_IS_BETTER: "what runs now is better on your own hold-out",
     Reason.LOCAL_IS_BETTER: "your own local-only model is better on your own hold-out",
+    Reason.NOT_SHOWN: (
+        "your own hold-out and calibration part do not show it better than your local-only model"
+    ),
     Reason.HOLDOUT_TOO_SMALL: (
         "your hold-out has too few labelled rows and cannot tell, so nothing changes"
     ),
@@ -35,6 +38,8 @@ _HEAD_REASONS: dict[str, str] = {
     HeadReason.OFF: "not tried",
 }
 
+_NAMES = {LOCAL_UNSEEN: "local, with calibration part"}
+
 
 def explain(reason: str) -> str:
     """Return a reason code in words; a code of a newer version as it is."""
@@ -54,7 +59,7 @@ def comparison(figures: dict[str, Any]) -> list[str]:
     ]
     for name, rival in figures["rivals"].items():
         lines.append(
-            f"{name:<10} PR-AUC {rival['pr_auc']:.3f}, {_difference(rival)}, "
+            f"{_NAMES.get(name, name):<10} PR-AUC {rival['pr_auc']:.3f}, {_difference(rival)}, "
             f"better in {rival['rival_wins']:.0%} of resamples"
         )
     if would := figures.get("unpinned"):

@@ -73,10 +73,11 @@ threads = 1
 burnt_rounds = 2
 
 # A release runs here unless a rival (what runs now, your own local-only model) is better on your
-# own hold-out: has the higher PR-AUC in at least this share of 400 resamples of it.
+# own hold-out: has the higher PR-AUC in at least this share of 400 resamples of it. Against your
+# local-only model the release has to win that share itself, on hold-out and calibration part.
 accept_rival_wins = 0.8
 
-# Whether a release may run whose PR-AUC is below your local-only model's by less than that.
+# Whether a release may run that is not shown to be better than your local-only model.
 accept_below_local = false
 
 # A hold-out with fewer rows, or fewer of either class, decides nothing: what runs stays.

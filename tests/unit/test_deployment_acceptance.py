@@ -7,10 +7,12 @@ import pytest
 
 from participant.deployment.acceptance import (
     LOCAL,
+    LOCAL_UNSEEN,
     RUNNING,
     HeadReason,
     Reason,
     Rule,
+    Unseen,
     duel,
     judge,
     try_head,
@@ -114,6 +116,51 @@ def test_the_local_only_model_is_a_floor_and_what_runs_is_not():
     assert judge(labels, near, {RUNNING: mine}, rule=Rule(rival_wins=1.0)).accept
     lenient = Rule(rival_wins=1.0, below_local=True)
     assert judge(labels, near, {LOCAL: mine}, rule=lenient).accept
+
+
+def test_a_lucky_hold_out_is_not_enough_against_the_local_only_model():
+    """The member that made this rule: a hair better on the hold-out, clearly worse elsewhere."""
+    labels, local = sample(200, 2.0)
+    release = local.copy()
+    release[np.flatnonzero(labels)[0]] += 1
+    more, theirs = sample(400, 3.0, seed=1)
+    ours = sample(400, 1.0, seed=2)[1]
+    both = [np.concatenate(pair) for pair in ((labels, more), (release, ours), (local, theirs))]
+    unseen = Unseen(*both)
+    assert judge(labels, release, {LOCAL: local}).accept
+    verdict = judge(labels, release, {LOCAL: local}, unseen=unseen)
+    assert (verdict.accept, verdict.reason) == (False, Reason.NOT_SHOWN)
+    assert [one.rival for one in verdict.duels] == [LOCAL, LOCAL_UNSEEN]
+    assert verdict.duels[0].difference >= 0
+    clear = Unseen(both[0], both[2], both[1])
+    assert judge(labels, release, {LOCAL: local}, unseen=clear).accept
+
+
+def test_the_release_has_to_win_the_share_and_an_equal_one_does_not():
+    labels, local = sample(300, 1.0)
+    release = sample(300, 1.4, seed=5)[1]
+    unseen = Unseen(labels, release, local)
+    share = duel(LOCAL_UNSEEN, labels, release, local).share
+    assert 0.5 < share < 1
+    rivals = {LOCAL: np.zeros_like(local)}
+
+    def accepts(**changes):
+        return judge(labels, release, rivals, unseen=unseen, rule=Rule(**changes)).accept
+
+    assert accepts(rival_wins=share)
+    assert not accepts(rival_wins=min(1.0, share + 0.01))
+    same = Unseen(labels, local, local)
+    assert duel(LOCAL_UNSEEN, labels, local, local).share == 0.5
+    equal = judge(labels, local, {LOCAL: local}, unseen=same)
+    assert (equal.accept, equal.reason) == (False, Reason.NOT_SHOWN)
+    assert judge(labels, local, {LOCAL: local}, unseen=same, rule=Rule(below_local=True)).accept
+
+
+def test_a_hold_out_that_cannot_tell_asks_no_other_part():
+    labels, good = sample(19, 3.0)
+    worse = Unseen(labels, -good, good)
+    first = judge(labels, good, {LOCAL: good}, unseen=worse)
+    assert (first.accept, first.reason) == (True, Reason.FIRST_MODEL)
 
 
 def test_a_head_is_used_only_if_it_is_clearly_better():

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from simulations.studies.member_size.figures import Interval, harm, rows
+from simulations.studies.member_size.figures import Interval, harm, holm, rows
 from simulations.studies.member_size.measure import MODELS, Outcome
 from simulations.studies.member_size.member import StudyMember, pooled
 from simulations.studies.member_size.report import plot, tables
@@ -28,8 +28,9 @@ ONE = Outcome(
     holdout_difference=0.1,
     test_low=-0.1,
     test_high=0.2,
+    test_p=0.7,
 )
-WORSE = replace(ONE, name="tonvara", test_low=-0.2, test_high=-0.01)
+WORSE = replace(ONE, name="tonvara", test_low=-0.2, test_high=-0.01, test_p=0.02)
 BELOW = replace(ONE, name="felsgrat", holdout_difference=-0.001)
 BLIND = replace(
     ONE, name="luzmira", size=50, holdout_difference=None, reason="first_model_unjudged"
@@ -44,10 +45,25 @@ def test_everybody_left_worse_off_is_counted_and_named():
     assert found.on_test == (WORSE,)
     assert found.expected_false_alarms == pytest.approx(0.1)
     # Who keeps the local-only model runs no other that could be worse.
-    assert harm([*ALL, replace(ONE, reason="local_is_better")]).tested == 4
+    for reason in ("local_is_better", "not_shown_better"):
+        assert harm([*ALL, replace(ONE, reason=reason)]).tested == 4
     text = tables(ALL)
     assert "- worse on the hold-out by 0.001: felsgrat, seed 21" in text
     assert "- worse on the test part, difference -0.200 to -0.010: tonvara" in text
+
+
+def test_all_tests_together_are_read_by_holms_procedure():
+    def members(*values):
+        return [replace(ONE, name=f"m{n}", test_p=value) for n, value in enumerate(values)]
+
+    # .025 over 4, 3, 2, 1: each step is tried only if the one before was passed.
+    assert [one.name for one in holm(members(0.5, 0.006, 0.0125, 0.008))] == ["m1", "m3", "m2"]
+    assert [one.name for one in holm(members(0.5, 0.006, 0.013, 0.0084))] == ["m1"]
+    assert holm(members(0.007, 0.007, 0.007, 0.007)) == ()
+    assert holm([]) == ()
+    assert harm(ALL).together == ()
+    assert harm([*ALL, replace(WORSE, test_p=0.001)]).together == (replace(WORSE, test_p=0.001),)
+    assert "With all of these tests in view (Holm, the same 95 %) it is 0." in tables(ALL)
 
 
 def test_rows_are_by_size_and_count_who_could_not_be_judged():
@@ -75,7 +91,7 @@ def test_heads_that_harm_are_told():
 
 def test_what_the_rule_costs_is_told():
     scores = {**ONE.pr_auc, "personalised": 0.7}
-    text = tables([replace(ONE, reason="local_is_better", pr_auc=scores)])
+    text = tables([replace(ONE, reason="not_shown_better", pr_auc=scores)])
     assert "1 keep their local-only model; for 1 of them the release would have been better" in text
     assert "Nobody keeps a local-only model." in tables([ONE])
 

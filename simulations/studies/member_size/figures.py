@@ -67,7 +67,7 @@ def rows(outcomes: Sequence[Outcome], metric: str) -> list[Row]:
                 figures={name: Interval.of([v[name] for v in values]) for name in MODELS},
                 gain=Interval.of([v["runs"] - v["local"] for v in values]),
                 heads=sum(one.head == "head_helps" for one in mine),
-                local=sum(one.reason == "local_is_better" for one in mine),
+                local=sum(one.keeps_local for one in mine),
                 unjudged=sum(one.holdout_difference is None for one in mine),
             )
         )
@@ -83,12 +83,14 @@ class Harm:
         on_holdout: those of them that what runs ranks worse there, by any difference.
         tested: members that run the release, with or without a head.
         on_test: those for whom it is significantly worse on the test part.
+        together: those of whom that can be said with all tests in view, by :func:`holm`.
     """
 
     judged: int
     on_holdout: tuple[Outcome, ...]
     tested: int
     on_test: tuple[Outcome, ...]
+    together: tuple[Outcome, ...]
 
     @property
     def expected_false_alarms(self) -> float:
@@ -98,12 +100,31 @@ class Harm:
 
 def harm(outcomes: Sequence[Outcome]) -> Harm:
     """Return whom the rule left worse off."""
+    run = [one for one in outcomes if not one.keeps_local]
     return Harm(
         judged=sum(one.holdout_difference is not None for one in outcomes),
         on_holdout=tuple(one for one in outcomes if one.worse_on_holdout),
-        tested=sum(one.reason != "local_is_better" for one in outcomes),
+        tested=len(run),
         on_test=tuple(one for one in outcomes if one.worse_on_test),
+        together=holm(run),
     )
+
+
+def holm(outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
+    """Return whom what runs harms, as far as all tests taken together show it.
+
+    Holm's step-down procedure (S. Holm, "A simple sequentially rejective multiple test
+    procedure", 1979): the chance of a single false alarm among all members is held at
+    :data:`FALSE_ALARMS`.
+    """
+    found: list[Outcome] = []
+    for left, one in zip(
+        range(len(outcomes), 0, -1), sorted(outcomes, key=lambda one: one.test_p), strict=True
+    ):
+        if one.test_p > FALSE_ALARMS / left:
+            break
+        found.append(one)
+    return tuple(found)
 
 
 def head_gains(outcomes: Sequence[Outcome]) -> list[float]:
@@ -117,8 +138,4 @@ def head_gains(outcomes: Sequence[Outcome]) -> list[float]:
 
 def forgone(outcomes: Sequence[Outcome]) -> list[float]:
     """Return what each member that keeps its local-only model gives up on the test part."""
-    return [
-        one.pr_auc["personalised"] - one.pr_auc["local"]
-        for one in outcomes
-        if one.reason == "local_is_better"
-    ]
+    return [one.pr_auc["personalised"] - one.pr_auc["local"] for one in outcomes if one.keeps_local]

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import norm
 
-from participant.deployment.acceptance import Rule
+from participant.deployment.acceptance import Reason, Rule
 from participant.deployment.candidate import Candidate
 from participant.deployment.evidence import Evidence, Judged
 from participant.training.baseline import fit_local
@@ -50,6 +51,8 @@ class Outcome:
             the hold-out could not tell.
         test_low: 2.5th percentile of the same difference on the test part, over resamples.
         test_high: 97.5th percentile.
+        test_p: one-sided p-value of the same, against the hypothesis that what runs is not worse,
+            by the normal distribution with the resamples' deviation.
     """
 
     source: str
@@ -65,6 +68,12 @@ class Outcome:
     holdout_difference: float | None
     test_low: float
     test_high: float
+    test_p: float
+
+    @property
+    def keeps_local(self) -> bool:
+        """Whether the rule let the local-only model run."""
+        return self.reason in (Reason.LOCAL_IS_BETTER.value, Reason.NOT_SHOWN.value)
 
     @property
     def worse_on_holdout(self) -> bool:
@@ -125,6 +134,7 @@ def _outcome(
         member.truth, scored["runs"], scored["local"], pr_auc, seed=seed, samples=SAMPLES
     )
     low, high = np.percentile(drawn, (2.5, 97.5))
+    found = {name: pr_auc(member.truth, one) for name, one in scored.items()}
     return Outcome(
         source=source,
         seed=seed,
@@ -132,14 +142,20 @@ def _outcome(
         size=member.size,
         holdout=_counts(training.part("holdout")[1]),
         test=_counts(member.truth),
-        pr_auc={name: pr_auc(member.truth, one) for name, one in scored.items()},
+        pr_auc=found,
         roc_auc={name: roc_auc(member.truth, one) for name, one in scored.items()},
         reason=judged.verdict.reason.value,
         head=judged.trial.reason.value,
         holdout_difference=_on_holdout(judged),
         test_low=float(low),
         test_high=float(high),
+        test_p=_p_value(found["runs"] - found["local"], float(drawn.std())),
     )
+
+
+def _p_value(difference: float, deviation: float) -> float:
+    """Return how likely a difference as low as this is between equally good models."""
+    return float(norm.cdf(difference / deviation)) if deviation > 0 else 1.0
 
 
 def _counts(labels: npt.NDArray[np.int8]) -> tuple[int, int]:
@@ -154,5 +170,5 @@ def _on_holdout(judged: Judged) -> float | None:
 
 
 def _lenient(judged: Judged) -> bool:
-    """Tell whether the release would run if only the resamples could speak against it."""
+    """Tell whether the release would run if the burden of proof were the local-only model's."""
     return all(one.rival_wins < Rule().rival_wins for one in judged.verdict.duels)
