@@ -216,6 +216,8 @@ def _lanes_of(
 ) -> Iterator[tuple[slice, NDArray[np.uint64]]]:
     """Yield integer lane sums a chunk at a time, each with its place among the coordinates.
 
+    The next lanes overwrite the former ones.
+
     Raises:
         SumRejected: a padding lane or bit 63 is not 0.
     """
@@ -223,13 +225,16 @@ def _lanes_of(
     if packed.shape != (words,):
         raise BadVector(f"the packed part has {words} words")
     mask = np.uint64((1 << LANE_BITS) - 1)
+    buffer = np.empty(min(words, _CHUNK), dtype=np.uint64)
     for start in range(0, words, _CHUNK):
         part = packed[start : start + _CHUNK]
-        if bool((part >> np.uint64(63)).any()):
+        lane = buffer[: part.size]
+        if int(part.max()) >> (LANES * LANE_BITS):
             raise SumRejected("padding bits of the packed part are not zero")
         for j in range(LANES):
             first = j * words + start
-            lane = (part >> np.uint64(j * LANE_BITS)) & mask
+            np.right_shift(part, np.uint64(j * LANE_BITS), out=lane)
+            np.bitwise_and(lane, mask, out=lane)
             used = max(0, min(part.size, n_params - first))
             if lane[used:].any():
                 raise SumRejected("padding bits of the packed part are not zero")
@@ -262,6 +267,7 @@ def unpack_mean(
         if int(lanes.min()) < survivors or int(lanes.max()) > top:
             raise SumRejected("a lane of the sum is outside the range that the survivors can reach")
         part = mean[place]
-        np.subtract(lanes, survivors * quantiser.half, out=part, dtype=np.float64)
+        np.copyto(part, lanes.view(np.int64))  # processors turn signed words into floats faster
+        part -= survivors * quantiser.half
         part /= quantiser.scale * weight_sum
     return mean

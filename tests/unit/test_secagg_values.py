@@ -42,6 +42,18 @@ def test_the_mean_of_many_is_within_a_quantum(n_params: int) -> None:
     assert np.abs(mean - true).max() <= 1 / PLAIN.scale
 
 
+@pytest.mark.parametrize("n_params", [5, 65_536 * 3 + 2])
+def test_the_mean_is_the_formula_to_the_last_bit(n_params: int) -> None:
+    members, lanes = 20, np.random.default_rng(1).integers(20, 20 * 65_535, n_params)
+    lanes[:2] = members, members * 65_535
+    columns = np.zeros(3 * packed_words(n_params), dtype=np.uint64)
+    columns[:n_params] = lanes
+    low, middle, high = columns.reshape(3, -1)
+    packed = low | middle << np.uint64(21) | high << np.uint64(42)
+    mean = unpack_mean(packed, n_params, members, 17.5, PLAIN)
+    assert np.array_equal(mean, (lanes - members * PLAIN.half) / (PLAIN.scale * 17.5))
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     values=st.lists(st.floats(-3, 3, width=32), min_size=1, max_size=40),
