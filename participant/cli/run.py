@@ -22,6 +22,7 @@ RunId = Annotated[str, typer.Argument(help="The run's id, or as many first digit
 StateDir = Annotated[
     Path, typer.Option("--dir", help="The node's folder.", envvar="TOUCHSTONE_DIR")
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only check, and say what would change.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -119,6 +120,7 @@ def approve(
     manifest: Annotated[
         str, typer.Option("--manifest", help="SHA-256 the manifest must have; exit code 7 if not.")
     ] = "",
+    dry_run: DryRun = False,
     as_json: bool = JsonFlag,
 ) -> None:
     """Let this node take part in one run; the policy's other rules still have to agree."""
@@ -126,9 +128,9 @@ def approve(
 
     with opened(state_dir) as store:
         verified, changed = decide.approve(
-            state_dir, store, run, SystemClock().now(), manifest=manifest
+            state_dir, store, run, SystemClock().now(), manifest=manifest, dry_run=dry_run
         )
-    _emit_decision(verified.manifest.run_id.hex(), "approved", changed, as_json)
+    _emit_decision(verified.manifest.run_id.hex(), "approved", changed, dry_run, as_json)
 
 
 @runs.command("refuse")
@@ -136,19 +138,23 @@ def refuse(
     run: RunId,
     state_dir: StateDir,
     reason: Annotated[str, typer.Option(help="Why; stays on this machine.")] = "",
+    dry_run: DryRun = False,
     as_json: bool = JsonFlag,
 ) -> None:
     """Keep this node out of one run; one it is in already ends for it at the next round."""
     from participant.node import decide
 
     with opened(state_dir) as store:
-        verified, changed = decide.refuse(state_dir, store, run, SystemClock().now(), reason=reason)
-    _emit_decision(verified.manifest.run_id.hex(), "refused", changed, as_json)
+        verified, changed = decide.refuse(
+            state_dir, store, run, SystemClock().now(), reason=reason, dry_run=dry_run
+        )
+    _emit_decision(verified.manifest.run_id.hex(), "refused", changed, dry_run, as_json)
 
 
-def _emit_decision(run_id: str, said: str, changed: bool, as_json: bool) -> None:
+def _emit_decision(run_id: str, said: str, changed: bool, dry_run: bool, as_json: bool) -> None:
+    done = f"would be {said}" if dry_run else said
     emit(
-        {"run_id": run_id, f"already_{said}": not changed},
+        {"run_id": run_id, f"already_{said}": not changed, "dry_run": dry_run},
         as_json=as_json,
-        text=f"run {run_id[:8]}: {said if changed else f'already {said}'}",
+        text=f"run {run_id[:8]}: {done if changed else f'already {said}'}",
     )

@@ -58,7 +58,13 @@ def asked_runs(state_dir: Path, store: Store, now: datetime) -> list[AskedRun]:
 
 
 def approve(
-    state_dir: Path, store: Store, run: str, now: datetime, *, manifest: str = ""
+    state_dir: Path,
+    store: Store,
+    run: str,
+    now: datetime,
+    *,
+    manifest: str = "",
+    dry_run: bool = False,
 ) -> tuple[VerifiedManifest, bool]:
     """Let the node take part in one run, under exactly the manifest it was asked with.
 
@@ -70,9 +76,10 @@ def approve(
         run: the run's id, or the first digits of one.
         now: current time.
         manifest: SHA-256 in hex that the manifest must have; empty takes the one that is here.
+        dry_run: check everything, write nothing.
 
     Returns:
-        The manifest, and whether anything changed.
+        The manifest, and whether anything changed, or would change.
 
     Raises:
         NotFound: the node was not asked.
@@ -84,13 +91,20 @@ def approve(
         raise VerificationError("the run's manifest has another hash than the one named")
     if approvals_of(state_dir).said(verified) == "approved":
         return verified, False
-    store.audit.append("run.approved", _body(verified, ""))
-    _decide(state_dir, verified, "approved", "", now)
+    if not dry_run:
+        store.audit.append("run.approved", _body(verified, ""))
+        _decide(state_dir, verified, "approved", "", now)
     return verified, True
 
 
 def refuse(
-    state_dir: Path, store: Store, run: str, now: datetime, *, reason: str = ""
+    state_dir: Path,
+    store: Store,
+    run: str,
+    now: datetime,
+    *,
+    reason: str = "",
+    dry_run: bool = False,
 ) -> tuple[VerifiedManifest, bool]:
     """Keep the node out of one run; one that it is in already ends for it at the next round.
 
@@ -100,9 +114,10 @@ def refuse(
         run: the run's id, or the first digits of one.
         now: current time.
         reason: in the person's words; stays here.
+        dry_run: check everything, write nothing.
 
     Returns:
-        The manifest, and whether anything changed.
+        The manifest, and whether anything changed, or would change.
 
     Raises:
         BadInput: the reason is too long.
@@ -115,8 +130,9 @@ def refuse(
     kept = approvals_of(state_dir).decision(verified)
     if kept and (kept.said, kept.reason) == ("refused", reason):
         return verified, False
-    store.audit.append("run.declined", _body(verified, reason))
-    _decide(state_dir, verified, "refused", reason, now)
+    if not dry_run:
+        store.audit.append("run.declined", _body(verified, reason))
+        _decide(state_dir, verified, "refused", reason, now)
     return verified, True
 
 

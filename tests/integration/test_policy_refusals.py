@@ -160,6 +160,24 @@ def test_a_person_stops_a_run_that_the_policy_allows(case):
     assert not any("not now" in str(item) for item in case.coordinator_log(run_id))
 
 
+@pytest.mark.parametrize("verb", ["approve", "refuse"])
+def test_a_dry_run_of_a_persons_word_says_it_and_changes_nothing(case, verb):
+    case.policy('approval = "always"')
+    run_id = case.start()
+    assert case.ask(run_id) == "approval_pending"
+    seq = case.store.audit.verify().seq
+    code, printed = command(case.folder, "run", verb, run_id[:12], "--dry-run")
+    assert (code, "would be" in printed) == (Exit.OK, True)
+    assert case.store.audit.verify().seq == seq
+    assert case.ask(run_id) == "approval_pending"
+    assert command(case.folder, "run", verb, "ab" * 16, "--dry-run")[0] == Exit.CONFIG
+    done = json.loads(command(case.folder, "run", verb, run_id[:12], "--json")[1])["data"]
+    assert (done["dry_run"], case.ask(run_id)) == (
+        False,
+        "" if verb == "approve" else "refused_by_person",
+    )
+
+
 def test_a_second_manifest_under_the_same_run_id_is_refused(case):
     case.policy('approval = "always"')
     run_id = case.start()
