@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DATA   ?=
 SECONDS ?= 60
+WORKERS ?= 2
 REPORT ?= demo-report.html
 # torch's CPU build: `make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu`
 TORCH_INDEX ?=
@@ -45,7 +46,7 @@ demo: $(STAMP)
 	@$(BIN)/python -m simulations.demo --report $(REPORT) $(if $(DATA),--data $(DATA))
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -12,9 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.waiting import PATIENCE_S, wait_until
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.timeout(900)
+STEPS_S = 400.0
+"""For a demonstration to get somewhere: most of it is waiting for Python to import things."""
+
 SMALL = ("--rounds", "6", "--listings-per-week", "40")
 
 
@@ -64,7 +68,7 @@ class Demo:
             found.extend(number for number, line in self.processes().items() if text in line)
             return bool(found)
 
-        wait_until(runs)
+        wait_until(runs, STEPS_S)
         return found[0]
 
     def left_nothing(self) -> bool:
@@ -91,7 +95,6 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_a_whole_demonstration(start: Start) -> None:
     demo = start(*SMALL)
     assert demo.child.wait(850) == 0, demo.err
@@ -119,7 +122,7 @@ def test_an_interrupt_leaves_nothing_behind(start: Start, number: signal.Signals
     demo = start(*SMALL)
     demo.wait_for("-m participant")
     demo.child.send_signal(number)
-    assert demo.child.wait(PATIENCE_S) == 130, demo.err
+    assert demo.child.wait(STEPS_S) == 130, demo.err
     assert demo.left_nothing()
     assert not demo.report.exists()
 
@@ -129,7 +132,7 @@ def test_a_process_that_dies_is_reported_with_its_last_words(start: Start) -> No
     demo = start(*SMALL)
     demo.wait_for("participant up")
     os.kill(demo.wait_for("coordinator serve"), signal.SIGKILL)
-    assert demo.child.wait(PATIENCE_S) == 1, demo.err
+    assert demo.child.wait(STEPS_S) == 1, demo.err
     assert demo.left_nothing()
     assert "error: " in demo.err
     assert "hint: " in demo.err
@@ -144,6 +147,6 @@ def test_what_cannot_work_is_refused_before_anything_starts(
         "report": ("--report", str(tmp_path / "nowhere" / "report.html")),
     }
     demo = start(*arguments[given])
-    assert demo.child.wait(PATIENCE_S) in (2, 3), demo.err
+    assert demo.child.wait(STEPS_S) in (2, 3), demo.err
     assert demo.left_nothing()
     assert "nowhere" in demo.err

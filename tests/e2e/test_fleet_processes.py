@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.alliance import Alliance, found_alliance
 from tests.support.processes import Start, starting
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture
@@ -35,9 +35,9 @@ def test_life_of_both_processes(start: Start, alliance: Alliance) -> None:
 
     second_serve = start("serve", alliance.coordinator_dir)
     second_node = start("up", node_dir)
-    assert second_serve.child.wait(60) == 3
+    assert second_serve.child.wait(PATIENCE_S) == 3
     assert second_serve.said(f"already running on {alliance.coordinator_dir} (process")
-    assert second_node.child.wait(60) == 3
+    assert second_node.child.wait(PATIENCE_S) == 3
     assert second_node.said("a node is already running")
 
     assert serve.end(signal.SIGKILL) == -signal.SIGKILL
@@ -68,10 +68,10 @@ def test_a_revoked_node_ends_with_exit_code_4(start: Start, alliance: Alliance) 
     database = alliance.database()
     database.write("revoke", lambda unit: unit.members.revoke("b", database.clock.now()))
     database.close()
-    assert node.child.wait(60) == 4
+    assert node.child.wait(PATIENCE_S) == 4
     assert node.said("error: the member 'b' has been revoked")
     again = start("up", alliance.dir_of("b"))
-    assert again.child.wait(60) == 4
+    assert again.child.wait(PATIENCE_S) == 4
     assert serve.end() == 0
 
 
@@ -81,7 +81,7 @@ def test_a_port_in_use_is_a_clear_error(start: Start, alliance: Alliance, offset
         taken.bind(("127.0.0.1", alliance.port + offset))
         taken.listen()
         serve = start("serve", alliance.coordinator_dir)
-        assert serve.child.wait(60) == 5
+        assert serve.child.wait(PATIENCE_S) == 5
     assert serve.said("error: ")
     assert serve.said(str(alliance.port + offset))
 
@@ -91,6 +91,6 @@ def test_folders_without_an_alliance_are_refused(start: Start, tmp_path: Path) -
     empty.mkdir()
     for verb in ("serve", "up"):
         process = start(verb, empty)
-        assert process.child.wait(60) == 3
+        assert process.child.wait(PATIENCE_S) == 3
         assert process.said("hint: ")
     assert list(empty.iterdir()) == []

@@ -24,7 +24,7 @@ from shared.secagg import AnsweredRound
 from shared.trust.transcript import model_sha256
 from tests.support.audited import Command, Records, Scene, await_end, changed, commands, flip, play
 from tests.support.registry import serving
-from tests.support.runs import SETTINGS, federation
+from tests.support.runs import federation
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +234,7 @@ def test_a_transcript_told_anew_is_not_the_one_the_release_cites(scene, command,
 
 def test_a_run_that_released_nothing_is_audited_as_far_as_it_went(tmp_path):
     with federation(tmp_path) as fed:
-        run_id = fed.start(SETTINGS.model_copy(update={"unmask_s": 2}))
+        run_id = fed.start()
 
         def abort_in_round_two(message):
             if message.metadata.message_type == UNMASK and len(fed.rounds(run_id)) == 2:

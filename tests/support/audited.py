@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from shared.trust.transcript import Transcript, UnverifiedTranscript
 from tests.support.alliance import Alliance
 from tests.support.registry import serving
 from tests.support.runs import SETTINGS, Federation, federation
+from tests.support.waiting import wait_until
 
 LOST = 5
 Records = tuple[RoundRecord, ...]
@@ -125,9 +125,7 @@ def _run(fed: Federation) -> Scene:
         and message.metadata.dst_node_id == LOST
         and message.metadata.group_id == "2"
     )
-    run = fed.drive(
-        fed.start(SETTINGS.model_copy(update={"rounds": 2, "mask_s": 3, "keep_masked": True}))
-    )
+    run = fed.drive(fed.start(SETTINGS.model_copy(update={"rounds": 2, "keep_masked": True})))
     assert (run.state, run.reason) == (RunState.COMPLETED, "")
     assert run.release_id is not None
     await_end(fed, run.run_id)
@@ -137,10 +135,7 @@ def _run(fed: Federation) -> Scene:
 def await_end(fed: Federation, run_id: str) -> None:
     """Wait until every member was told that the run is over; nobody waits for them otherwise."""
     kept = [folder / "secsum" for folder in fed.alliance.member_dirs.values()]
-    deadline = time.monotonic() + 20
-    while not all((folder / f"agreed-{run_id}.bin").exists() for folder in kept):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: all((folder / f"agreed-{run_id}.bin").exists() for folder in kept))
 
 
 def _install(scene: Scene) -> None:

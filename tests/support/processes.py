@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.waiting import wait_until
+from tests.support.forked import Forked
+from tests.support.waiting import PATIENCE_S, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
-ENV = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'protos'}", "PYTHONUNBUFFERED": "1"}
 
 
 class Process:
@@ -21,9 +18,8 @@ class Process:
 
     def __init__(self, verb: str, folder: Path, log: Path) -> None:
         self.log = log
-        command = [sys.executable, "-m", "tests.support.fleet_process", verb, "--dir", str(folder)]
-        with log.open("wb") as sink:
-            self.child = subprocess.Popen(command, cwd=ROOT, env=ENV, stdout=sink, stderr=sink)
+        log.touch()
+        self.child = Forked("tests.support.fleet_process", [verb, "--dir", str(folder)], log)
 
     def said(self, text: str) -> bool:
         return text in self.log.read_text()
@@ -34,7 +30,7 @@ class Process:
 
     def end(self, number: int = signal.SIGTERM) -> int:
         self.child.send_signal(number)
-        return self.child.wait(60)
+        return self.child.wait(PATIENCE_S)
 
 
 Start = Callable[[str, Path], Process]
