@@ -12,8 +12,7 @@ import grpc
 from alliance.v1 import membership_pb2 as pb
 from alliance.v1 import membership_pb2_grpc
 
-from participant.node.config import NodeConfig
-from participant.node.keystore import channel_credentials
+from participant.node.registry_client import channel_factory
 from shared.clock import from_unix
 from shared.errors import MalformedMessage
 from shared.fleet.grpc_errors import reraised
@@ -77,10 +76,9 @@ def membership(state_dir: Path) -> Iterator[MembershipClient]:
         StateError: the folder has not joined an alliance.
         KeyUnreadable: the node's key cannot be used.
     """
-    target = NodeConfig.load(state_dir).coordinator.authority
     options = [
         ("grpc.max_receive_message_length", MAX_ENROLMENT_MESSAGE_BYTES),
         ("grpc.use_local_subchannel_pool", 1),  # a channel of its own, with its own handshake
     ]
-    with grpc.secure_channel(target, channel_credentials(state_dir), options) as channel:
+    with channel_factory(state_dir, options)() as channel:
         yield MembershipClient(channel)

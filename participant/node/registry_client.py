@@ -7,7 +7,7 @@ tells a broken transfer from a whole one.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,8 +119,12 @@ class RegistryClient:
         return answer.roster, answer.signature
 
 
-def channel_factory(state_dir: Path) -> ChannelFactory:
+def channel_factory(state_dir: Path, options: Sequence[tuple[str, int]] = ()) -> ChannelFactory:
     """Return what opens a mutual-TLS channel from a joined state folder to its coordinator.
+
+    Args:
+        state_dir: the folder.
+        options: gRPC's own, of every channel.
 
     Raises:
         StateError: the folder has not joined an alliance.
@@ -128,7 +132,7 @@ def channel_factory(state_dir: Path) -> ChannelFactory:
     """
     credentials = channel_credentials(state_dir)
     authority = NodeConfig.load(state_dir).coordinator.authority
-    return lambda: grpc.secure_channel(authority, credentials)
+    return lambda: grpc.secure_channel(authority, credentials, options)
 
 
 @contextmanager
