@@ -19,7 +19,7 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 help:
 	@echo "make demo     found an alliance of five members, train, release, deploy, score (about 4 min)"
 	@echo "              make demo DATA=FOLDER does it on the real online-shops data set in FOLDER"
-	@echo "make test     the whole test suite"
+	@echo "make test     the whole test suite, on WORKERS=2 processes"
 	@echo "make lint     ruff · make types: mypy · make imports: the layering contract"
 	@echo "make bench    side-by-side measurements · make protos: regenerate the protocol code"
 	@echo "make fuzz     every decoder, SECONDS=60 each · make model-check: the deeper bounds (minutes)"

@@ -17,6 +17,8 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
+import shared.fleet.environment  # noqa: F401 - before any test file imports Flower
+
 _connect = socket.socket.connect
 
 # Read by numpy, torch and polars when they are imported: by workers and by processes that tests

@@ -125,9 +125,9 @@ def test_a_node_imports_trains_connects_and_renews_in_its_state_folder_alone(
             now = SystemClock().now()
             wait_until(lambda: not renewal_due(connection_pair(folder).certificate, now))
             node.send_signal(signal.SIGTERM)
-            assert node.wait(60) == 0, said.read_text()
+            assert node.wait(PATIENCE_S) == 0, said.read_text()
         server.send_signal(signal.SIGTERM)
-        assert server.wait(60) == 0, served.read_text()
+        assert server.wait(PATIENCE_S) == 0, served.read_text()
     for text in (said.read_text(), served.read_text()):
         assert "denied" not in text.lower()
         assert "error" not in text

@@ -17,7 +17,7 @@ from participant.store import Store
 from tests.support.alliance import Alliance, found_alliance
 from tests.support.flower import BIN, ROOT, Flower, environment, flower
 from tests.support.runs import POLICY, SETTINGS, prepare_members
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 PAIR_POLICY = """\
 allowed_purposes = ["counterfeit-detection"]
@@ -74,7 +74,7 @@ def follow(link: Flower, alliance: Alliance, database, run_id: str, *extra: str)
         return database.read("r", lambda unit: unit.runs.get(run_id)).state.terminal
 
     try:
-        wait_until(ended, 240)
+        wait_until(ended, 400)
     except AssertionError:
         pytest.fail(link.said())
     run = database.read("r", lambda unit: unit.runs.get(run_id))
@@ -107,7 +107,7 @@ def test_the_bundle_that_flower_ships_carries_no_code(tmp_path):
     home.mkdir()
     subprocess.run(
         [str(BIN / "flwr"), "build", "--app", str(ROOT)],
-        env=environment(home), cwd=tmp_path, check=True, capture_output=True, timeout=60,
+        env=environment(home), cwd=tmp_path, check=True, capture_output=True, timeout=PATIENCE_S,
     )  # fmt: skip
     (bundle,) = tmp_path.glob("*.fab")
     names = zipfile.ZipFile(bundle).namelist()

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.decoders import OVERHEAD, SLACK, Target, targets
+from tests.support.waiting import PATIENCE_S
 
 RUN = Path(__file__).parent / "run.py"
 MUTANTS = 300
@@ -115,7 +116,7 @@ def test_a_defect_in_a_decoder_would_be_noticed() -> None:
 def test_atheris_finds_nothing_in_a_few_thousand_runs(name: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(RUN), name, "-runs=4000", "-seed=1", "-print_final_stats=1"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=240,
+        cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert "stat::number_of_executed_units" in done.stderr

@@ -15,6 +15,7 @@ from participant.node.registry_client import channel_factory
 from tests.support.alliance import found_alliance
 from tests.support.deployment import knowing, member_of, records
 from tests.support.registry import serving
+from tests.support.waiting import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,7 +37,7 @@ def test_kill_9_at_every_point_leaves_the_old_model_or_the_new_one(tmp_path):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr

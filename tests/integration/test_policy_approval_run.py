@@ -19,7 +19,7 @@ from shared.fleet.exchange import MASKED
 from tests.support.commands import data
 from tests.support.docs import ROOT
 from tests.support.runs import POLICY, SETTINGS, KnownLearner, federation
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 ASKS = POLICY.replace('approval = "never"', 'approval = "always"')
 
@@ -53,14 +53,14 @@ def by_command(fed, member, *words):
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'protos'}"}
     command = [sys.executable, "-m", "participant", *words, "--dir", str(folder)]
     done = subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=120, env=environment
+        command, check=False, capture_output=True, text=True, timeout=PATIENCE_S, env=environment
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def wait_for_end(fed, run_id, thread):
-    thread.join(90)
+    thread.join(PATIENCE_S)
     assert not thread.is_alive()
     return fed.run(run_id)
 

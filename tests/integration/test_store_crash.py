@@ -12,6 +12,7 @@ import pytest
 from participant.ingest import import_file
 from participant.store import Store
 from tests.support.store import shops, write_export
+from tests.support.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.slow
 
@@ -73,7 +74,7 @@ def export(tmp_path: Path) -> Path:
 
 def attempt(how: str, at: int, folder: Path, export: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", CHILD, how, str(at), str(folder), str(export)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 def complete(folder: Path, export: Path) -> None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.ports import free_port
+from tests.support.waiting import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -65,7 +66,7 @@ class Flower:
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [str(BIN / "flwr"), "run", str(ROOT), "test", *arguments],
-            env=environment(self.home), cwd=self.home, text=True, timeout=120, check=False,
+            env=environment(self.home), cwd=self.home, text=True, timeout=PATIENCE_S, check=False,
             capture_output=True,
         )  # fmt: skip
 

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.support.waiting import PATIENCE_S
+
 _SCRIPT = """
 import importlib, json, os, signal, sys
 root, module, function, *folders = sys.argv[1:]
@@ -49,7 +51,7 @@ def killed_at_each_step(module: str, function: str, folders: Sequence[Path]) -> 
         [sys.executable, "-c", _SCRIPT, root, module, function, *map(str, folders)],
         check=False,
         capture_output=True,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
     if done.returncode != 0:
         raise AssertionError(done.stderr.decode())

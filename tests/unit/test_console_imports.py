@@ -13,6 +13,7 @@ import sys
 import pytest
 
 from tests.support.docs import ROOT
+from tests.support.waiting import PATIENCE_S
 
 SLOW = ["flwr", "polars", "ray", "scipy", "sklearn", "torch"]
 
@@ -35,7 +36,7 @@ def test_a_command_imports_nothing_slow(command: str, names: list[str]) -> None:
         env={"PYTHONPATH": f"{ROOT}:{ROOT / 'protos'}"},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.stderr == ""

@@ -14,6 +14,7 @@ import pytest
 from shared.errors import Exit
 from shared.scratch import make_scratch
 from tests.support.docs import ROOT
+from tests.support.waiting import PATIENCE_S
 
 SYSTEMD = ROOT / "deploy" / "systemd"
 CONTAINERFILE = (ROOT / "deploy" / "container" / "Containerfile").read_text("utf-8")
@@ -93,7 +94,7 @@ def test_a_unit_has_no_setting_that_systemd_would_ignore(name: str, tmp_path: Pa
         ["systemd-analyze", "verify", "--man=no", str(unit)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     said = [line for line in done.stderr.splitlines() if name in line]
