@@ -7,6 +7,7 @@ in the sum of both. So what opens is a whole component of the graph of closed pa
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ Opened = tuple[int, int, int, frozenset[int]]
 Vector = tuple[int, bytes, tuple[int, ...]]
 """(round, T2, U) that a member masked under."""
 
-MAX_STATES = 3_000_000
+MAX_STATES = 200_000_000
 """A scenario beyond this is too large to be explored here; the check fails instead of sampling."""
 
 
@@ -172,12 +173,17 @@ def explore(graphs: list[Graph], promise: Promise) -> Outcome:
     names = list(facts)
     verdicts: dict[int, str] = {}
     outcome, opened = Outcome(), set()
-    start = (0,) * len(graphs)
-    seen, stack = {start}, [start]
+    # A state is one number, mixed radix: tens of millions of them must fit, as one byte each.
+    sizes = [len(graph.told) for graph in graphs]
+    strides = [math.prod(sizes[:place]) for place in range(len(sizes))]
+    places = list(zip(tables, sizes, strides, strict=True))
+    seen, stack, count = bytearray(math.prod(sizes)), [0], 1
+    seen[0] = True
     while stack:
         state = stack.pop()
+        nodes = [state // stride % size for _, size, stride in places]
         told = 0
-        for (masks, _), node in zip(tables, state, strict=True):
+        for ((masks, _), _, _), node in zip(places, nodes, strict=True):
             told |= masks[node]
         if told not in verdicts:
             known = frozenset(names[i] for i in range(told.bit_length()) if told >> i & 1)
@@ -186,18 +192,19 @@ def explore(graphs: list[Graph], promise: Promise) -> Outcome:
         if verdicts[told]:
             outcome.violation = verdicts[told]
             break
-        for place, (_, edges) in enumerate(tables):
-            for needs, target in edges[state[place]]:
+        for ((_, edges), _, stride), node in zip(places, nodes, strict=True):
+            for needs, target in edges[node]:
                 if needs & ~told:
                     continue
                 outcome.steps += 1
-                after = (*state[:place], target, *state[place + 1 :])
-                if after not in seen:
-                    seen.add(after)
+                after = state + (target - node) * stride
+                if not seen[after]:
+                    seen[after] = True
+                    count += 1
                     stack.append(after)
-        if len(seen) > MAX_STATES:
+        if count > MAX_STATES:
             raise AssertionError(f"more than {MAX_STATES} states")
-    outcome.states, outcome.knowledge, outcome.opened = len(seen), len(verdicts), len(opened)
+    outcome.states, outcome.knowledge, outcome.opened = count, len(verdicts), len(opened)
     return outcome
 
 
