@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from shared.errors import BadInput
 from shared.model.layout import ModelSpec
+from shared.privacy.gaussian_dp import PureUses
 from shared.privacy.terms import (
     USUAL_EPSILON,
     USUAL_ROWS,
     PrivacyTerms,
     evaluation_epsilon,
+    evaluations_of,
     full_rows,
     plan_privacy,
 )
@@ -59,14 +61,14 @@ def plan_private(settings: RunSettings) -> PrivatePlan | None:
     if settings.weighting != "uniform":
         raise BadInput("a private run weighs members uniformly: a weight would tell their size")
     rounds, every = settings.rounds, settings.evaluate_every
-    evaluations = rounds // every + (rounds % every > 0)
+    evaluations = evaluations_of(rounds, every)
     each = evaluation_epsilon(settings.evaluation_epsilon, epsilon, evaluations)
     terms = plan_privacy(
         epsilon,
         settings.dp_delta,
         rounds=rounds,
         steps=settings.dp_steps,
-        evaluations=each * evaluations,
+        evaluations=PureUses(evaluations, each),
     )
     rows = settings.dp_rows or full_rows(epsilon, settings.dp_delta)
     training = TrainingTerms(

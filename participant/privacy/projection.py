@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from participant.privacy.accounting import Charge, epsilon_of, gaussian
+from shared.privacy.gaussian_dp import PureUses
 from shared.privacy.terms import evaluation_epsilon, plan_privacy
 from shared.trust.manifest import RunManifest
 
@@ -44,7 +45,8 @@ def planned_charges(
         BadInput: no such run can be planned.
     """
     each = evaluation_epsilon(math.inf, epsilon, evaluations) if evaluations else 0.0
-    terms = plan_privacy(epsilon, delta, rounds=rounds, steps=steps, evaluations=each * evaluations)
+    uses = PureUses(evaluations, each)
+    terms = plan_privacy(epsilon, delta, rounds=rounds, steps=steps, evaluations=uses)
     return [gaussian(terms.multipliers())] * rounds + [Charge("laplace", each)] * evaluations
 
 

@@ -5,18 +5,24 @@ another cost ``sqrt(sum of mu^2)``, exactly (Dong, Roth, Su, "Gaussian Different
 JRSS-B 2022, corollary 3.3). The curve is theorem 8 of Balle and Wang, "Improving the Gaussian
 Mechanism for Differential Privacy" (ICML 2018). The coordinator plans a run with it, without a
 member's tools; members account by privacy loss distributions, and a test holds the two together.
+
+Beside the Gaussians a run has evaluations, each private with an epsilon and no delta. Every such
+mechanism is dominated by randomised response of the same epsilon (Kairouz, Oh, Viswanath, "The
+Composition Theorem for Differential Privacy", ICML 2015, theorem 3.3), whose privacy loss is plus
+or minus epsilon: the losses of ``count`` of them are binomial, and the curve stays a finite sum.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 _LARGEST_MU = 1e3
 _HALVINGS = 200
 
 
 def gaussian_delta(epsilon: float, mu: float) -> float:
-    """Return the delta of a Gaussian mechanism of total cost ``mu`` > 0 at ``epsilon`` >= 0."""
+    """Return the delta of a Gaussian mechanism of total cost ``mu`` > 0 at any real ``epsilon``."""
     low, high = epsilon / mu - mu / 2, epsilon / mu + mu / 2
     # erfc underflows long before exp(epsilon) overflows: the product of the two is tiny then.
     tail = _normal_tail(high)
@@ -24,8 +30,45 @@ def gaussian_delta(epsilon: float, mu: float) -> float:
     return max(_normal_tail(low) - scaled, 0.0)
 
 
-def gaussian_mu(epsilon: float, delta: float) -> float:
+@dataclass(frozen=True)
+class PureUses:
+    """Mechanisms without a delta, beside the Gaussian ones.
+
+    Attributes:
+        count: how many.
+        epsilon: of each.
+    """
+
+    count: int = 0
+    epsilon: float = 0.0
+
+    def losses(self) -> list[tuple[float, float]]:
+        """Return the values of their joint privacy loss, each with its probability."""
+        up = 1 / (1 + math.exp(-self.epsilon))
+        return [
+            (
+                self.epsilon * (2 * ups - self.count),
+                math.comb(self.count, ups) * up**ups * (1 - up) ** (self.count - ups),
+            )
+            for ups in range(self.count + 1)
+        ]
+
+
+NO_USES = PureUses()
+
+
+def composed_delta(epsilon: float, mu: float, uses: PureUses) -> float:
+    """Return the delta of Gaussians of total cost ``mu`` > 0 together with ``uses``."""
+    return math.fsum(chance * gaussian_delta(epsilon - loss, mu) for loss, chance in uses.losses())
+
+
+def gaussian_mu(epsilon: float, delta: float, uses: PureUses = NO_USES) -> float:
     """Return the largest total cost mu that is still (epsilon, delta)-private, rounded down.
+
+    Args:
+        epsilon: of everything together.
+        delta: likewise.
+        uses: other mechanisms of the same run; 0 is returned where they leave nothing.
 
     Raises:
         ValueError: epsilon is not positive, or delta not between 0 and 1.
@@ -35,7 +78,7 @@ def gaussian_mu(epsilon: float, delta: float) -> float:
     low, high = 0.0, _LARGEST_MU
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        if middle > 0 and gaussian_delta(epsilon, middle) <= delta:
+        if middle > 0 and composed_delta(epsilon, middle, uses) <= delta:
             low = middle
         else:
             high = middle

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from shared.encoding import Reader, Writer
 from shared.errors import BadInput, MalformedMessage
-from shared.privacy.gaussian_dp import gaussian_mu
+from shared.privacy.gaussian_dp import NO_USES, PureUses, gaussian_mu
 
 CLIP = 1.0
 """L2 norm to which the gradient of one record is cut."""
@@ -44,6 +44,7 @@ MIN_NOISE = 0.01
 """Smallest noise multiplier: with less, squares of whole numbers would not fit 64 bits."""
 
 _NOISE_UNIT = 1000
+_LEAST_MU = 1e-6
 
 
 @dataclass(frozen=True)
@@ -133,28 +134,30 @@ NOT_PRIVATE = PrivacyTerms()
 
 
 def plan_privacy(
-    epsilon: float, delta: float, *, rounds: int, steps: int, evaluations: float = 0.0
+    epsilon: float, delta: float, *, rounds: int, steps: int, evaluations: PureUses = NO_USES
 ) -> PrivacyTerms:
     """Return the least noise that keeps a whole run within (epsilon, delta).
 
-    The evaluations' epsilon is taken off first, by basic composition. Members account for both
-    more tightly, so what they find is a little below ``epsilon``.
+    Training and evaluations are composed exactly for evaluations as revealing as their epsilon
+    allows. Members know theirs to be Laplace mechanisms and find a little less than ``epsilon``.
 
     Args:
         epsilon: of the whole run, training and evaluations.
         delta: of the whole run.
         rounds: training rounds.
         steps: gradient steps a round.
-        evaluations: epsilon of all evaluations together.
+        evaluations: what the run's evaluations cost.
 
     Raises:
         BadInput: nothing is left for training, or an amount is out of range.
     """
     if not (0 < delta <= MAX_DELTA and rounds > 0 and 0 < steps <= MAX_STEPS):
         raise BadInput(f"delta lies above 0 and up to {MAX_DELTA}, steps from 1 to {MAX_STEPS}")
-    if not 0 < epsilon - evaluations < math.inf:
+    if not 0 < epsilon < math.inf:
+        raise BadInput("the epsilon of a run is positive and finite")
+    mu = gaussian_mu(epsilon, delta, evaluations)
+    if mu < _LEAST_MU:
         raise BadInput("the evaluations leave no privacy for training")
-    mu = gaussian_mu(epsilon - evaluations, delta)
     noise = math.sqrt(rounds * steps / (1 - COUNT_SHARE)) / mu
     count_noise = math.sqrt(rounds / COUNT_SHARE) / mu
     return PrivacyTerms(
@@ -163,3 +166,8 @@ def plan_privacy(
         math.ceil(noise * _NOISE_UNIT),
         math.ceil(count_noise * _NOISE_UNIT),
     )
+
+
+def evaluations_of(rounds: int, every: int) -> int:
+    """Return how often a run evaluates: every ``every`` rounds and in the last one."""
+    return rounds // every + (rounds % every > 0)

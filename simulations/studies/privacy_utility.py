@@ -9,6 +9,7 @@ hundredth of the clip, "alone" the best non-private model that a member makes of
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import tempfile
 from collections.abc import Callable
@@ -33,14 +34,23 @@ from shared.model.features.build import build_features
 from shared.model.features.history import History
 from shared.model.layout import ModelSpec, init_vector
 from shared.model.metrics import pr_auc, roc_auc
+from shared.privacy.gaussian_dp import PureUses
 from shared.privacy.keystream import Keystream
-from shared.privacy.terms import RATE, STEPS, PrivacyTerms, full_rows, plan_privacy
+from shared.privacy.terms import (
+    RATE,
+    STEPS,
+    PrivacyTerms,
+    evaluation_epsilon,
+    evaluations_of,
+    full_rows,
+    plan_privacy,
+)
 from simulations.shops import deal_shops, load_shops, write_shops
 from simulations.world import WorldConfig, evaluation_listings, generate, training_records
 from simulations.world.splits import split
 
 COMPACT, NETWORK = ModelSpec.compact(), ModelSpec()
-DELTA, ROUNDS = 1e-5, 10
+DELTA, ROUNDS, EVERY = 1e-5, 10, 5
 EPSILONS = (1.0, 2.0, 4.0, 8.0)
 LITTLE = 10
 """Thousandths of the clip: next to no noise."""
@@ -133,6 +143,13 @@ def shop_members(seed: int, data: Path) -> list[Member]:
     return found
 
 
+def planned(epsilon: float, steps: int) -> PrivacyTerms:
+    """Return the noise of a run as ``run start --dp-epsilon`` plans it, evaluations paid for."""
+    count = evaluations_of(ROUNDS, EVERY)
+    uses = PureUses(count, evaluation_epsilon(math.inf, epsilon, count))
+    return plan_privacy(epsilon, DELTA, rounds=ROUNDS, steps=steps, evaluations=uses)
+
+
 def federated(
     members: list[Member],
     epsilon: float | None,
@@ -147,7 +164,7 @@ def federated(
     """
     terms = PrivacyTerms(10_000, steps, LITTLE, LITTLE)
     if epsilon is not None:
-        terms = plan_privacy(epsilon, DELTA, rounds=ROUNDS, steps=steps)
+        terms = planned(epsilon, steps)
     config = PrivateConfig(terms, RATE, rows or full_rows(epsilon or EPSILONS[-1], DELTA))
     vector = init_vector(COMPACT, 0)
     for _ in range(ROUNDS):

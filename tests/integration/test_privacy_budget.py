@@ -56,6 +56,32 @@ def test_a_member_may_demand_record_privacy(tmp_path: Path) -> None:
         assert fed.refusals(run_id) == {5: "privacy_floor"}
 
 
+@pytest.mark.parametrize("settings", [SETTINGS, PRIVATE], ids=["plain", "private"])
+def test_the_ledger_holds_exactly_what_the_manifest_says_each_vector_costs(
+    tmp_path: Path, settings: RunSettings
+) -> None:
+    """SETTINGS evaluates in rounds 2 and 3 of 3; every vector was masked once."""
+    with federation(tmp_path) as fed:
+        run_id = fed.start(settings)
+        assert fed.drive(run_id).state is RunState.COMPLETED
+        manifest = fed.manifest(run_id)
+        store = Store.open(folders(fed)[0])
+        rows = [(r.round, r.kind, r.mechanism, r.amount) for r in store.ledger.entries()]
+        store.close()
+    update = ("none", 0.0)
+    if settings.dp_epsilon:
+        noise = [manifest.privacy.count_noise, *[manifest.privacy.noise] * manifest.privacy.steps]
+        update = ("gaussian", sum(one**-2 for one in noise) ** 0.5)
+    told = [number for number in range(1, settings.rounds + 1) if manifest.evaluates_in(number)]
+    assert told == [number for number in (2, 3) if number <= settings.rounds]
+    expected = [(number, "training", *update) for number in range(1, settings.rounds + 1)]
+    expected += [
+        (number, "evaluation", "laplace", manifest.evaluation.epsilon_milli / 1000)
+        for number in told
+    ]
+    assert sorted(rows) == sorted(expected)
+
+
 def test_a_crash_between_charge_and_masking_never_counts_too_little(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

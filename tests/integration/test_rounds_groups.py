@@ -14,7 +14,6 @@ import pytest
 from coordinator.app import stop_with
 from coordinator.audit.run_audit import audit_run
 from coordinator.db.records import RunState
-from coordinator.enrolment.files import load_signing_key
 from coordinator.rounds.journal import Journal
 from participant.node.drawings import Drawings
 from participant.node.witnesses import WitnessFile
@@ -22,7 +21,6 @@ from shared.errors import BadInput
 from shared.fleet.exchange import COMMIT_TO_DRAW, MASKED, REVEAL_FOR_DRAW
 from shared.model.layout import ModelSpec, init_vector
 from shared.secagg.groups import MEAN, MEDIAN
-from shared.trust.audit import verify_past_manifest
 from shared.trust.grouping import DrawingRefused
 from shared.trust.round_record import Outcome, RoundRecord
 from tests.support.runs import BITS, POLICY, SETTINGS, Federation, federation
@@ -32,11 +30,6 @@ SIZE = 5
 UNSAFE = {"unsafe_min_group": SIZE, "rounds": 2}
 TWO = SETTINGS.model_copy(update={"groups": 2, **UNSAFE})
 STEP = 0.01
-
-
-def manifest_of(fed: Federation, run):
-    key = load_signing_key(fed.alliance.coordinator_dir).public_key().public_bytes_raw()
-    return verify_past_manifest(run.manifest, key).manifest
 
 
 def records(fed: Federation, run) -> list[RoundRecord]:
@@ -73,7 +66,7 @@ def test_two_groups_release_the_exact_mean_of_all_members(tmp_path):
         assert (run.state, run.reason) == (RunState.COMPLETED, "")
         exact = 2 * np.mean([STEP * i / 10 for i in range(1, 2 * SIZE + 1)])
         assert np.abs(moved(fed, run) - exact).max() < 2 * 2.0**-15
-        manifest = manifest_of(fed, run)
+        manifest = fed.manifest(run.run_id)
         assert [len(group) for group in manifest.groups] == [SIZE, SIZE]
         assert [item.survivors for item in fed.rounds(run.run_id)] == [tuple(range(1, 11))] * 2
         found = records(fed, run)
@@ -92,11 +85,11 @@ def test_a_second_run_of_the_epoch_has_the_same_groups_without_another_drawing(t
         fed.grid.lose_reply = lambda m: asked.append(m.metadata.message_type)
         two = fed.drive(fed.start(TWO))
         assert two.state is RunState.COMPLETED
-        assert manifest_of(fed, one).groups == manifest_of(fed, two).groups
+        assert fed.manifest(one.run_id).groups == fed.manifest(two.run_id).groups
         assert not {COMMIT_TO_DRAW, REVEAL_FOR_DRAW} & set(asked)
         other = fed.drive(fed.start(TWO.model_copy(update={"groups": None, "robust": "mean"})))
         assert other.state is RunState.COMPLETED  # ten members are one group by default
-        assert not manifest_of(fed, other).grouped
+        assert not fed.manifest(other.run_id).grouped
 
 
 def test_a_member_that_does_not_reveal_is_left_out_of_the_next_drawing(tmp_path, monkeypatch):
@@ -111,7 +104,7 @@ def test_a_member_that_does_not_reveal_is_left_out_of_the_next_drawing(tmp_path,
     with federation(tmp_path, 2 * SIZE + 1, min_group=SIZE) as fed:
         run = fed.drive(fed.start(TWO))
         assert run.state is RunState.COMPLETED
-        manifest = manifest_of(fed, run)
+        manifest = fed.manifest(run.run_id)
         assert manifest.drawing.number == 2
         assert 3 not in {member.index for member in manifest.members}
         assert kinds(fed)["groups.not_revealed"] == 1
@@ -129,7 +122,7 @@ def test_a_group_that_loses_members_is_summed_without_them(tmp_path):
         vanish(fed, MASKED, {4})
         run = fed.drive(fed.start(TWO.model_copy(update={"rounds": 1})))
         assert run.state is RunState.COMPLETED
-        own = manifest_of(fed, run).group_of(4)
+        own = fed.manifest(run.run_id).group_of(4)
         for record in records(fed, run):
             lost = set(record.participants) - set(record.survivors)
             assert lost == ({4} if record.group == own else set())
@@ -141,7 +134,7 @@ def test_a_group_that_loses_members_is_summed_without_them(tmp_path):
 def test_a_group_with_too_few_members_sits_the_round_out_and_the_others_go_on(tmp_path):
     with federation(tmp_path, 2 * SIZE, step=lambda i: STEP * i / 10, min_group=SIZE) as fed:
         first = fed.drive(fed.start(TWO.model_copy(update={"rounds": 1})))
-        groups = manifest_of(fed, first).groups
+        groups = fed.manifest(first.run_id).groups
         vanish(fed, MASKED, set(groups[1][:2]))
         run = fed.drive(fed.start(TWO.model_copy(update={"rounds": 1})))
         assert run.state is RunState.COMPLETED
@@ -156,7 +149,7 @@ def test_a_group_with_too_few_members_sits_the_round_out_and_the_others_go_on(tm
 def test_a_group_whose_members_refuse_is_out_of_the_run_and_the_others_go_on(tmp_path):
     with federation(tmp_path, 2 * SIZE, step=lambda _i: STEP, min_group=SIZE) as fed:
         first = fed.drive(fed.start(TWO.model_copy(update={"rounds": 1})))
-        groups = manifest_of(fed, first).groups
+        groups = fed.manifest(first.run_id).groups
         for index in groups[0][:2]:
             policy = list(fed.alliance.member_dirs.values())[index - 1] / "policy.toml"
             policy.write_text(policy.read_text().replace("counterfeit-detection", "else"))
@@ -191,7 +184,7 @@ def test_a_burnt_group_costs_the_others_nothing_and_is_closed_after_two_rounds(
         wanted = TWO.model_copy(update={"rounds": 3, "keep_masked": True})
         run = fed.drive(fed.start(wanted))
         assert (run.state, run.reason) == (RunState.COMPLETED, "")
-        bad = manifest_of(fed, run).group_of(7)
+        bad = fed.manifest(run.run_id).group_of(7)
         seen = [(item.round, item.group, item.outcome) for item in records(fed, run)]
         good = 3 - bad
         expected = {(n, good, Outcome.SUMMED) for n in (1, 2, 3)}
@@ -284,7 +277,7 @@ def test_one_hostile_member_spoils_the_mean_and_not_the_median(tmp_path):
         for robust in (MEAN, MEDIAN):
             run = fed.drive(fed.start(TWO.model_copy(update={"robust": robust, **small})))
             assert (run.state, run.reason) == (RunState.COMPLETED, "")
-            assert manifest_of(fed, run).robust == robust
+            assert fed.manifest(run.run_id).robust == robust
             spoilt = np.abs(moved(fed, run) + STEP).max() > 2.0**-12
             assert spoilt == (robust == MEAN)
             report = audit_run(fed.alliance.coordinator_dir, fed.database, run)
@@ -300,7 +293,7 @@ def test_eighty_members_make_two_groups_that_nobody_had_to_let_through(tmp_path)
         settings = SETTINGS.model_copy(update={"rounds": 1, "max_colluders": None})
         run = fed.drive(fed.start(settings))
         assert (run.state, run.reason) == (RunState.COMPLETED, "")
-        manifest = manifest_of(fed, run)
+        manifest = fed.manifest(run.run_id)
         assert [len(group) for group in manifest.groups] == [40, 40]
         assert (manifest.secure_sum.max_colluders, manifest.secure_sum.threshold) == (13, 27)
         exact = np.mean([STEP * i / 80 for i in range(1, 81)])

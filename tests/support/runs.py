@@ -20,6 +20,7 @@ from flwr.app import Context, RecordDict
 from coordinator.app import app as server_app
 from coordinator.db import Database
 from coordinator.db.records import Round, Run
+from coordinator.enrolment.files import load_signing_key
 from coordinator.enrolment.service import roster
 from coordinator.rounds.launch import start_run
 from coordinator.rounds.plan import RunSettings
@@ -31,6 +32,8 @@ from participant.node.runtime import NodeRuntime
 from shared.limits import MIN_GROUP
 from shared.model.layout import ModelSpec
 from shared.secagg import Evaluation
+from shared.trust.audit import verify_past_manifest
+from shared.trust.manifest import RunManifest
 from tests.support.alliance import Alliance, found_alliance
 from tests.support.grid import InProcessGrid
 
@@ -130,6 +133,11 @@ class Federation:
 
     def rounds(self, run_id: str) -> list[Round]:
         return self.database.read("rounds", lambda unit: unit.rounds.of_run(run_id))
+
+    def manifest(self, run_id: str) -> RunManifest:
+        """Return the run's manifest, verified."""
+        key = load_signing_key(self.alliance.coordinator_dir).public_key().public_bytes_raw()
+        return verify_past_manifest(self.run(run_id).manifest, key).manifest
 
     def refusals(self, run_id: str) -> dict[int, str]:
         found = self.database.read("refusals", lambda unit: unit.rounds.refusals(run_id))

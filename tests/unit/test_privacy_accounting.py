@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import math
+
 import dp_accounting
 import pytest
+from dp_accounting.pld import privacy_loss_distribution as pld
 from dp_accounting.rdp import RdpAccountant
 
 from participant.privacy.accounting import Charge, epsilon_of, gaussian
 from participant.privacy.projection import planned_charges, project_charges
 from shared.errors import BadInput, MalformedMessage
-from shared.privacy.gaussian_dp import gaussian_delta, gaussian_mu
-from shared.privacy.terms import PrivacyTerms, evaluation_epsilon, full_rows, plan_privacy
+from shared.privacy.gaussian_dp import (
+    NO_USES,
+    PureUses,
+    composed_delta,
+    gaussian_delta,
+    gaussian_mu,
+)
+from shared.privacy.terms import (
+    PrivacyTerms,
+    evaluation_epsilon,
+    evaluations_of,
+    full_rows,
+    plan_privacy,
+)
 
 DELTA = 1e-5
 
@@ -34,6 +49,41 @@ def test_the_curve_and_its_inverse_fit() -> None:
         assert gaussian_delta(epsilon, mu) <= DELTA < gaussian_delta(epsilon, mu * 1.0001)
     with pytest.raises(ValueError, match="positive"):
         gaussian_mu(0, DELTA)
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "count", "each"), [(1.0, 2, 0.05), (8.0, 2, 0.4), (4.0, 5, 0.3)]
+)
+def test_gaussians_and_evaluations_compose_as_randomised_response_does(
+    epsilon: float, count: int, each: float
+) -> None:
+    """The closed form is the loss distribution of the worst mechanisms, and a plan meets it."""
+    uses = PureUses(count, each)
+    mu = gaussian_mu(epsilon, DELTA, uses)
+    assert composed_delta(epsilon, mu, uses) <= DELTA < composed_delta(epsilon, mu * 1.001, uses)
+    grid = 1e-4
+    worst = pld.from_randomized_response(
+        2 / (1 + math.exp(each)), 2, value_discretization_interval=grid
+    ).self_compose(count)
+    both = worst.compose(pld.from_gaussian_mechanism(1 / mu, value_discretization_interval=grid))
+    assert both.get_delta_for_epsilon(epsilon) == pytest.approx(DELTA, rel=5e-3)
+
+
+@pytest.mark.parametrize("epsilon", [1.0, 2.0, 8.0])
+def test_a_member_finds_no_more_than_was_planned_and_renyi_agrees(epsilon: float) -> None:
+    found = epsilon_of(planned_charges(epsilon, DELTA, 10, 3, 2), DELTA)
+    assert 0.99 * epsilon < found <= epsilon
+    each = evaluation_epsilon(math.inf, epsilon, 2)
+    terms = plan_privacy(epsilon, DELTA, rounds=10, steps=3, evaluations=PureUses(2, each))
+    accountant = RdpAccountant()
+    accountant.compose(dp_accounting.GaussianDpEvent(terms.noise), 30)
+    accountant.compose(dp_accounting.GaussianDpEvent(terms.count_noise), 10)
+    accountant.compose(dp_accounting.LaplaceDpEvent(1 / each), 2)
+    assert found <= accountant.get_epsilon(DELTA) <= 1.15 * found
+
+
+def test_evaluations_are_counted_as_a_run_makes_them() -> None:
+    assert [evaluations_of(*case) for case in ((10, 5), (11, 5), (3, 5), (1, 1))] == [2, 3, 1, 1]
 
 
 def test_runs_compose_below_the_sum_of_their_epsilons() -> None:
@@ -68,7 +118,8 @@ def test_less_epsilon_asks_for_more_rows_and_evaluations_take_a_tenth() -> None:
 
 def test_impossible_plans_and_terms_are_refused() -> None:
     for epsilon, delta, steps, evaluations in [
-        (1, 0.5, 3, 0), (1, DELTA, 0, 0), (1, DELTA, 3, 1.0),
+        (1, 0.5, 3, NO_USES), (1, DELTA, 0, NO_USES), (1, DELTA, 3, PureUses(2, 0.6)),
+        (0, DELTA, 3, NO_USES), (float("inf"), DELTA, 3, NO_USES),
     ]:  # fmt: skip
         with pytest.raises(BadInput):
             plan_privacy(epsilon, delta, rounds=1, steps=steps, evaluations=evaluations)

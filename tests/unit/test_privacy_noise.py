@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import random
+import secrets
+
 import numpy as np
+import torch
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from scipy import stats
 
 from shared.privacy import gaussian
@@ -52,3 +57,26 @@ def test_the_same_key_gives_the_same_noise_and_a_fresh_one_other() -> None:
     np.testing.assert_array_equal(first, rounded_gaussian(100, Keystream(KEY)))
     assert (rounded_gaussian(100, Keystream()) != rounded_gaussian(100, Keystream())).any()
     assert rounded_gaussian(0, Keystream()).size == 0
+
+
+def test_words_are_the_aes_256_counter_mode_of_the_standard() -> None:
+    """NIST SP 800-38A: each block is the cipher of its number, here by another mode of it."""
+    blocks = b"".join(number.to_bytes(16, "big") for number in range(5))
+    cipher = Cipher(algorithms.AES(KEY), modes.ECB()).encryptor()  # noqa: S305 - the definition
+    expected = np.frombuffer(cipher.update(blocks), dtype="<u8")
+    stream = Keystream(KEY)
+    np.testing.assert_array_equal(np.concatenate([stream.words(4), stream.words(6)]), expected)
+
+
+def test_a_key_comes_from_the_system_and_no_seed_fixes_the_noise(monkeypatch) -> None:
+    drawn = []
+    system = secrets.token_bytes
+    monkeypatch.setattr(secrets, "token_bytes", lambda n: drawn.append(n) or system(n))
+    seen = []
+    for _ in range(2):
+        random.seed(1)
+        np.random.seed(1)  # noqa: TID251 - the generator that must not matter
+        torch.manual_seed(1)
+        seen.append(rounded_gaussian(50, Keystream()))
+    assert (seen[0] != seen[1]).any()
+    assert drawn == [32, 32]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import numpy as np
@@ -169,6 +170,27 @@ def test_the_evaluation_is_summed_with_its_noise() -> None:
     assert np.abs(opened.positives - 50).max() < 25
     assert np.abs(opened.negatives - 50).max() < 25
     assert abs(opened.loss_sum - 1000) < 200
+
+
+@pytest.mark.parametrize("epsilon", [0.5, 2.0])
+def test_every_evaluation_word_of_one_member_carries_the_stated_noise(epsilon: float) -> None:
+    """Half of epsilon for the counts, half for the loss; less noise would be less privacy."""
+    told, layout = evaluation(), Layout(4, evaluates=True)
+    tails = np.array([
+        build_vector(draws(0, 4), 1.0, PLAIN, told, NoiseTerms(epsilon))[layout.tail][1:]
+        for _ in range(600)
+    ], dtype=np.int64)  # fmt: skip
+
+    def deviation(sensitivity: int) -> float:
+        q = math.exp(-epsilon / 2 / sensitivity)
+        return math.sqrt(2 * q) / (1 - q)
+
+    assert tails[:, 0].std() == pytest.approx(deviation(8 * 16), rel=0.25)
+    assert tails[:, 1:].std(axis=0) == pytest.approx(deviation(1), rel=0.35)
+    assert tails[:, 1:].std() == pytest.approx(deviation(1), rel=0.05)
+    means = [told.loss_sum * 16, *told.positives, *told.negatives]
+    spread = np.array([deviation(8 * 16), *[deviation(1)] * 40]) / math.sqrt(len(tails))
+    assert (np.abs(tails.mean(axis=0) - (1 << 20) - means) < 6 * spread).all()
 
 
 def test_a_small_hold_out_sends_the_noise_alone() -> None:

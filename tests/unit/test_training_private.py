@@ -16,6 +16,7 @@ from participant.training.private import (
     PrivateConfig,
     WholeRecords,
     noisy_count,
+    noisy_gradient,
     private_update,
     residuals,
     sensitivity,
@@ -43,6 +44,11 @@ def records(rows: int = 60, seed: int = 0, length: float = 2.0) -> TrainingSet:
         ids, weights.astype(np.float32).ravel(), np.arange(0, ids.size + 1, each, dtype=np.int64)
     )
     return TrainingSet.from_features(SPEC, batch, labels, groups=[f"s{n}" for n in range(rows)])
+
+
+def no_records() -> TrainingSet:
+    batch = FeatureBatch(np.empty(0, np.int32), np.empty(0, np.float32), np.zeros(1, np.int64))
+    return TrainingSet.from_features(SPEC, batch, np.empty(0, np.int8), groups=[])
 
 
 def some_model(seed: int = 1, scale: float = 1.0) -> np.ndarray:
@@ -118,6 +124,21 @@ def test_an_update_learns_through_its_noise_and_differs_every_time() -> None:
     assert first[7] > 4 * np.std(first[:-1])
 
 
+@pytest.mark.parametrize("noise", [0.5, 3.3, 20.0])
+def test_a_gradient_carries_exactly_the_noise_that_is_charged_for(noise: float) -> None:
+    """Of no records a step is the noise; of some, two steps differ by twice its variance."""
+    empty, some, weights = WholeRecords.of(no_records()), WholeRecords.of(records()), some_model()
+    alone = np.array([noisy_gradient(empty, weights, noise, Keystream()) for _ in range(20)])
+    assert alone.std() == pytest.approx(noise * CLIP, rel=0.02)
+    assert alone.mean() == pytest.approx(0, abs=5 * noise / alone.size**0.5)
+    pairs = np.array([
+        noisy_gradient(some, weights, noise, Keystream())
+        - noisy_gradient(some, weights, noise, Keystream())
+        for _ in range(20)
+    ])  # fmt: skip
+    assert pairs.std() == pytest.approx(2**0.5 * noise * CLIP, rel=0.04)
+
+
 def test_records_rounded_before_give_the_same_update() -> None:
     data, start, config = records(), init_vector(SPEC, 0), PrivateConfig(TERMS, 20.0, 100)
     first, second = (
@@ -128,13 +149,8 @@ def test_records_rounded_before_give_the_same_update() -> None:
 
 
 def test_a_member_without_records_sends_noise() -> None:
-    empty = records(1).from_features(
-        SPEC,
-        FeatureBatch(np.empty(0, np.int32), np.empty(0, np.float32), np.zeros(1, np.int64)),
-        np.empty(0, np.int8),
-        groups=[],
-    )
-    moved = private_update(SPEC, init_vector(SPEC, 0), empty, PrivateConfig(TERMS, 1.0, 100))
+    config = PrivateConfig(TERMS, 1.0, 100)
+    moved = private_update(SPEC, init_vector(SPEC, 0), no_records(), config)
     assert np.isfinite(moved).all()
     assert np.std(moved) > 0
 
