@@ -14,7 +14,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types imports protos protos-check bench bench-secagg bench-memory bench-groups bench-import study-members study-privacy clean
+.PHONY: help install demo test lint types imports protos protos-check bench bench-secagg bench-memory bench-groups bench-import study-members study-privacy study-privacy-gates clean
 
 help:
 	@echo "make demo     found an alliance of five members, train, release, deploy, score (about 4 min)"
@@ -24,6 +24,7 @@ help:
 	@echo "make bench    side-by-side measurements · make protos: regenerate the protocol code"
 	@echo "make fuzz     every decoder, SECONDS=60 each · make model-check: the deeper bounds (minutes)"
 	@echo "make study-privacy DATA=FOLDER  what privacy for single records costs (about 20 min)"
+	@echo "make study-privacy-gates         exit 1 unless two figures of it hold (about 10 min)"
 	@echo "make study-members DATA=FOLDER  who gains by joining, by member size (about 20 min)"
 	@echo "make clean    remove what these commands made"
 
@@ -83,7 +84,11 @@ study-members: $(STAMP)
 	@$(BIN)/python -m simulations.studies.member_size $(if $(DATA),--data $(DATA))
 
 study-privacy: $(STAMP)
-	@$(BIN)/python -m simulations.studies.privacy_utility $(if $(DATA),--data $(DATA)/fraudulent_online_shops)
+	@$(BIN)/python -m simulations.studies.privacy_utility --per-week 105 --members 8 $(if $(DATA),--data "$(DATA)/fraudulent_online_shops")
+	@$(BIN)/python -m simulations.studies.privacy_utility --per-week 550 --members 6 --seeds 31
+
+study-privacy-gates: $(STAMP)
+	@$(BIN)/python -m simulations.studies.privacy_utility --gates --seeds 31 32 33 34
 
 fuzz: $(STAMP)
 	@for target in $$($(BIN)/python tests/fuzz/run.py --list); do echo "== $$target"; \

@@ -38,7 +38,8 @@ class ImportReport:
         kept: Different records now stored as the file has them: added, updated or unchanged.
         added: Records that were new.
         updated: Records that were stored with other values.
-        unchanged: Records that were stored with the same values.
+        unchanged: Records that were stored with the same values; one that comes again further down
+            a long file is counted each time.
         duplicates: Rows followed by another one for the same record in this file.
         rejected: Rows that were not kept.
         reasons: Reason code -> rows.

@@ -31,7 +31,8 @@ class Tally:
     Attributes:
         added: Records that were not stored before.
         updated: Records stored before with other values; the new ones are now the latest.
-        unchanged: Records stored before with the same values.
+        unchanged: Records stored before with the same values; a record that comes again further
+            down a long import is counted each time.
         duplicates: Rows whose record occurred in the same import already; the last one wins.
     """
 

@@ -241,6 +241,57 @@ def cost_row(
     )
 
 
+GATES = "the gates of a private run"
+ALLOWED_BELOW_ALONE = 0.02
+"""PR-AUC that epsilon 8 at some 1,000 rows a member may lie below the best models made alone."""
+ALLOWED_COST = 0.05
+"""PR-AUC that epsilon 2 at some 5,000 rows a member may cost against the same without noise."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One condition that the study holds a private run to, as a mean over worlds."""
+
+    name: str
+    values: list[float]
+    limit: float
+
+    @property
+    def kept(self) -> bool:
+        """Whether the mean is within the limit."""
+        return float(np.mean(self.values)) <= self.limit
+
+    def line(self) -> str:
+        """Return it for people."""
+        each = ", ".join(f"{value:+.3f}" for value in self.values)
+        verdict = "kept" if self.kept else "BROKEN"
+        mean = float(np.mean(self.values))
+        return f"{self.name}: {mean:+.3f} (each: {each}); at most {self.limit:+.3f}: {verdict}"
+
+
+def gates(seeds: list[int], draws: int, sizes: tuple[tuple[int, int], ...]) -> list[Gate]:
+    """Measure both gates; ``sizes`` are (listings a week, members) of the one and of the other."""
+    below, cost = [], []
+    for seed in seeds:
+        say(f"{GATES}: world {seed}")
+        small = world_members(seed, *sizes[0])
+        below.append(alone(small, pr_auc) - mean_of_draws(small, 8.0, draws))
+        large = world_members(seed, *sizes[1], own=False)
+        bare = federated(large, None, full_rows(2.0, DELTA))
+        without = judged(large, [bare] * len(large), pr_auc)
+        cost.append(without - mean_of_draws(large, 2.0, draws))
+    return [
+        Gate("ε 8, PR-AUC below the models made alone", below, ALLOWED_BELOW_ALONE),
+        Gate("ε 2, PR-AUC below the same without noise", cost, ALLOWED_COST),
+    ]
+
+
+def mean_of_draws(members: list[Member], epsilon: float, draws: int) -> float:
+    """Return the mean PR-AUC over several draws of the noise."""
+    vectors = [federated(members, epsilon) for _ in range(draws)]
+    return float(np.mean([judged(members, [one] * len(members), pr_auc) for one in vectors]))
+
+
 def print_costs(options: argparse.Namespace) -> None:
     """Print what ``--cost`` asks for: one row a world."""
     head = f"ε {options.cost:g}, mean of {options.draws} draws"
@@ -287,7 +338,10 @@ def main() -> int:
     parser.add_argument("--members", type=int, default=8)
     parser.add_argument("--steps", type=int, default=STEPS, help="noisy steps a round")
     parser.add_argument("--cost", type=float, help="only what this epsilon costs, over draws")
-    parser.add_argument("--draws", type=int, default=3, help="of the noise, with --cost")
+    parser.add_argument(
+        "--gates", action="store_true", help="hold both gates; exit 1 if one breaks"
+    )
+    parser.add_argument("--draws", type=int, default=3, help="of the noise, with --cost or --gates")
     parser.add_argument("--plot", type=Path, help="draw the table to this SVG file")
     parser.add_argument("--table", type=Path, help="draw this printed table, measure nothing")
     options = parser.parse_args()
@@ -295,6 +349,10 @@ def main() -> int:
         plot(options.table.read_text("utf-8"), options.plot)
         return 0
     torch.set_num_threads(1)
+    if options.gates:
+        held = gates(options.seeds, options.draws, ((105, 8), (550, 6)))
+        sys.stdout.write("".join(gate.line() + "\n" for gate in held))
+        return 0 if all(gate.kept for gate in held) else 1
     if options.cost is not None:
         print_costs(options)
         return 0
