@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from participant.contract.columns import F64, Bools, Values, presence, values
 from participant.contract.report import Figures, Finding, Part, finding
 from participant.contract.rules import (
+    AUC_EQUAL,
     AUC_TOLD,
     MIN_OF_A_CLASS,
     MIN_SURE,
@@ -57,8 +58,13 @@ def check_leakage(view: View) -> Part:
         areas |= _areas(column, labels)
     if view.table == "listings":
         areas["title (one word of it)"] = _best_word(sample["title"], labels)
+    sure = min(int(labels.sum()), int((labels == 0).sum())) >= MIN_SURE
     found += [
-        finding("single_feature", column=name, value=round(area, 4))
+        finding(
+            "equals_label" if sure and area >= AUC_EQUAL else "single_feature",
+            column=name,
+            value=round(area, 4),
+        )
         for name, area in areas.items()
         if area > AUC_TOLD
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-CONTRACT_VERSION = 1
+CONTRACT_VERSION = 2
 """Raised when a rule changes: verdicts kept from before are then found again."""
 
 Level = Literal["fail", "warn"]
@@ -13,11 +13,17 @@ Level = Literal["fail", "warn"]
 SHARE_FAILS = 0.05
 """Above this share, odd times are no slips but a misread column, and training would learn it."""
 
+HALF = 0.5
+"""Dates without a time of day may be equal by right; those of most records are not."""
+
 SHARE_TOLD = 0.05
 """Above this share, duplicates flatter the hold-out visibly."""
 
 AUC_TOLD = 0.95
 """Above this, one feature alone does the work: no honest signal against fakes is that good."""
+
+AUC_EQUAL = 0.995
+"""From here on a feature is the label under another name, slips of an export included."""
 
 MIN_OF_A_CLASS = 10
 """Values of each class without which an area under the curve means nothing."""
@@ -78,6 +84,7 @@ RULES: dict[str, Rule] = {
     ),
     "contradicting_verdicts": Rule("warn", "listings with verdicts that contradict each other"),
     "single_feature": Rule("warn", "one feature alone tells the label"),
+    "equals_label": Rule("fail", "one feature is the label under another name"),
     "nulls_tell_label": Rule(
         "fail", "a value is there exactly where the label is one of the two: it is the answer"
     ),
@@ -89,6 +96,9 @@ RULES: dict[str, Rule] = {
     "updated_before_created": Rule("warn", "records updated before they existed", SHARE_FAILS),
     "decided_before_created": Rule(
         "warn", "verdicts on listings that did not exist yet", SHARE_FAILS
+    ),
+    "decided_when_created": Rule(
+        "warn", "listings created the moment they were judged: their date is the verdict's", HALF
     ),
     "reversed_before_decided": Rule("warn", "verdicts reversed before decided", SHARE_FAILS),
     "complaint_before_listing": Rule(

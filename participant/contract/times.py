@@ -31,6 +31,12 @@ def check_times(view: View) -> Part:
         figures[code] = wrong
         if wrong:
             findings.append(finding(code, wrong, both.height))
+    if view.table == "listings":
+        judged = verdicts.select("born", "decided_at").drop_nulls()
+        same = int((judged["born"] == judged["decided_at"]).sum())
+        figures["decided_when_created"] = same
+        if same:
+            findings.append(finding("decided_when_created", same, judged.height))
     return Part(figures=figures, findings=(*findings, *_future(view, figures)))
 
 

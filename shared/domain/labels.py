@@ -1,14 +1,18 @@
 """From verdicts and complaints to labels, by a written rule.
 
-The rule, for each listing, as of a moment (nothing later is seen):
+The rule, for each listing, as of a moment (nothing later is seen). What was said of it are words:
 
-1. The latest verdict that is not ``unsure`` decides. A verdict reversed by then turns into a
-   *hard negative*: label 0, class ``reversed``.
-2. ``counterfeit`` is 1; ``authentic``, ``grey_market`` and ``other_ip`` are 0: they are other
-   problems or none, and a class column keeps them apart.
-3. Without such a verdict, a ``fake`` complaint confirmed by a test purchase or by customs is 1.
-4. Everything else has no label and stays out: unlabelled is not negative, and a buyer's word
-   alone is a feature, not a label.
+- a verdict that is not ``unsure`` and not reversed by then, when it was decided: ``counterfeit`` is
+  1; ``authentic``, ``grey_market`` and ``other_ip`` are 0: they are other problems or none, and a
+  class column keeps them apart;
+- a ``counterfeit`` verdict that was reversed by then, when it was reversed: a *hard negative*,
+  label 0, class ``reversed``. Any other verdict that was reversed says nothing any more, nor does
+  one that would have been reversed before it was decided;
+- a ``fake`` complaint from a test purchase or from customs, when it was made: 1.
+
+The latest word of those who have looked (analysts, test purchases, customs) decides; only without
+one does the latest word of platforms, rules and others. Everything else has no label and stays
+out: unlabelled is not negative, and a buyer's word alone is a feature, not a label.
 
 Confidence is what the source is worth. A verdict from a test purchase or customs has seen the
 goods: 1.0. An analyst's is 0.9 for counterfeit: test purchases confirm 62.5 % of mere
@@ -31,6 +35,9 @@ SOURCE_CONFIDENCE = {
 OTHER_CONFIDENCE = 0.7
 """Of a source this version does not know."""
 
+LOOKED = ("test_purchase", "customs", "analyst")
+"""Sources of verdicts behind which somebody has looked; no automatic word stands against theirs."""
+
 CONFIRMING = ("test_purchase", "customs")
 """Sources of complaints that have had the goods in hand."""
 
@@ -46,6 +53,8 @@ LABELS = pl.Schema(
         "labelled_at": pl.Datetime("us", "UTC"),
     }
 )
+
+WORDS = pl.Schema({**LABELS, "looked": pl.Boolean()})
 
 
 def derive_labels(
@@ -67,62 +76,57 @@ def derive_labels(
         (0, 1], ``class`` (counterfeit, authentic, grey_market, other_ip, reversed) and
         ``labelled_at``, when it became known.
     """
-    decided = _from_verdicts(verdicts, as_of)
-    confirmed = _from_complaints(complaints, as_of).join(decided, on="listing_id", how="anti")
-    labels = pl.concat([decided, confirmed])
+    said = pl.concat([_verdicts(verdicts, as_of), _complaints(complaints, as_of)])
+    # Of words of the same moment the surer one decides, and the class fixes the rest.
+    latest = said.sort("looked", "labelled_at", "confidence", "class").unique(
+        "listing_id", keep="last", maintain_order=True
+    )
     order = listings.select("listing_id").unique(maintain_order=True)
-    return order.join(labels, on="listing_id", how="inner", maintain_order="left")
+    return order.join(latest, on="listing_id", how="inner", maintain_order="left").select(
+        LABELS.names()
+    )
 
 
-def _from_verdicts(verdicts: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
-    reversed_by_then = pl.col("reversed_at").is_not_null() & (pl.col("reversed_at") <= as_of)
+def _verdicts(verdicts: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
+    """Return what verdicts say: those that stand, and reversals of ``counterfeit``."""
+    overturned = pl.col("reversed_at").is_not_null() & (pl.col("reversed_at") <= as_of)
+    possible = pl.col("reversed_at").is_null() | (pl.col("reversed_at") >= pl.col("decided_at"))
     confidence = pl.col("source").replace_strict(
         SOURCE_CONFIDENCE, default=OTHER_CONFIDENCE, return_dtype=pl.Float32
     )
-    latest = (
-        verdicts.filter((pl.col("decided_at") <= as_of) & (pl.col("verdict") != "unsure"))
-        .with_columns(certainty=confidence)
-        .sort("decided_at", "certainty", "verdict")
-        .unique("listing_id", keep="last", maintain_order=True)
+    known = verdicts.filter(
+        (pl.col("decided_at") <= as_of) & (pl.col("verdict") != "unsure") & possible
     )
-    return latest.select(
+    words = known.filter(~overturned | (pl.col("verdict") == "counterfeit"))
+    return words.select(
         "listing_id",
-        pl.when(reversed_by_then)
-        .then(0)
-        .otherwise(pl.col("verdict") == "counterfeit")
-        .cast(pl.Int8)
-        .alias("label"),
-        pl.when(reversed_by_then)
+        (~overturned & (pl.col("verdict") == "counterfeit")).cast(pl.Int8).alias("label"),
+        pl.when(overturned)
         .then(REVERSED_CONFIDENCE)
-        .otherwise(pl.col("certainty"))
+        .otherwise(confidence)
         .cast(pl.Float32)
         .alias("confidence"),
-        pl.when(reversed_by_then)
-        .then(pl.lit("reversed"))
-        .otherwise(pl.col("verdict"))
-        .alias("class"),
-        pl.when(reversed_by_then)
+        pl.when(overturned).then(pl.lit("reversed")).otherwise(pl.col("verdict")).alias("class"),
+        pl.when(overturned)
         .then(pl.col("reversed_at"))
         .otherwise(pl.col("decided_at"))
         .alias("labelled_at"),
-    ).match_to_schema(LABELS)
+        pl.col("source").is_in(LOOKED).alias("looked"),
+    ).match_to_schema(WORDS)
 
 
-def _from_complaints(complaints: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
+def _complaints(complaints: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
+    """Return what complaints of those say who had the goods in hand."""
     confirmed = complaints.filter(
         (pl.col("claim") == "fake")
         & pl.col("source").is_in(CONFIRMING)
         & (pl.col("created_at") <= as_of)
     )
-    return (
-        confirmed.group_by("listing_id", maintain_order=True)
-        .agg(labelled_at=pl.col("created_at").min())
-        .select(
-            "listing_id",
-            pl.lit(1, dtype=pl.Int8).alias("label"),
-            pl.lit(1.0, dtype=pl.Float32).alias("confidence"),
-            pl.lit("counterfeit").alias("class"),
-            "labelled_at",
-        )
-        .match_to_schema(LABELS)
-    )
+    return confirmed.select(
+        "listing_id",
+        pl.lit(1, dtype=pl.Int8).alias("label"),
+        pl.lit(1.0, dtype=pl.Float32).alias("confidence"),
+        pl.lit("counterfeit").alias("class"),
+        pl.col("created_at").alias("labelled_at"),
+        pl.lit(True).alias("looked"),
+    ).match_to_schema(WORDS)

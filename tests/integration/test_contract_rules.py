@@ -130,7 +130,13 @@ def snapshots(tables: Tables) -> Tables:
         ("labels_by_rule", "warn", verdicts(source=pl.lit("rule"))),
         ("contradicting_verdicts", "warn", torn),
         ("single_feature", "warn", signal("risk", lambda at, fake: fake * 5 + at % 7)),
-        ("single_feature", "warn", signal("till", lambda at, fake: "ab"[fake] + str(at % 4))),
+        (
+            "single_feature",
+            "warn",
+            signal("till", lambda at, fake: "ab"[fake ^ (at % 40 == 0)] + str(at % 4)),
+        ),
+        ("equals_label", "fail", signal("sanctions", lambda at, fake: fake * 2 + at % 2)),
+        ("equals_label", "fail", signal("queue", lambda at, fake: "ab"[fake] + str(at % 4))),
         ("nulls_tell_label", "fail", signal("reason", lambda at, fake: 1.0 if fake else None)),
         (
             "known_after_verdict",
@@ -162,6 +168,19 @@ def snapshots(tables: Tables) -> Tables:
         ),
         ("updated_before_created", "fail", listings(updated_at=pl.lit(NOW - 999 * DAY))),
         ("decided_before_created", "fail", verdicts(decided_at=pl.col("decided_at") - 5 * DAY)),
+        (
+            "decided_when_created",
+            "fail",
+            lambda tables: tables.but(
+                listings=tables.listings.drop("created_at")
+                .join(
+                    tables.verdicts.select("listing_id", created_at="decided_at"),
+                    on="listing_id",
+                    how="left",
+                )
+                .select(tables.listings.columns)
+            ),
+        ),
         ("reversed_before_decided", "fail", verdicts(reversed_at=pl.col("decided_at") - DAY)),
         (
             "complaint_before_listing",

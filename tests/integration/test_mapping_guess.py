@@ -280,3 +280,50 @@ def test_the_command(
     shown = capsys.readouterr()
     assert tomllib.loads(shown.out)["kind"] == "verdicts"
     assert "required and not found: verdict, source, decided_at" in shown.err
+
+
+ANSWERS = [
+    "fake", "fraudulent", "is_fraudulent", "scam", "isScam", "status", "result", "class", "target",
+    "y", "Fälschung", "gefaelscht", "contrefaçon", "removed", "blocked", "moderation_status",
+    "decision_reason", "appeal_result", "counterfeit_flag", "takedown_by",
+]  # fmt: skip
+MOMENTS = [
+    "takedown_date", "decision_date", "complaint_date", "date_removed", "sold_date", "order_date",
+]  # fmt: skip
+
+
+def with_column(tables: dict[str, pl.DataFrame], path: Path, name: str, values: pl.Series) -> Path:
+    bare = tables["listings"].drop("created_at", "updated_at", "signals")
+    return write_export(bare.with_columns(values.alias(name)), path)
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_no_column_that_tells_the_answer_becomes_a_signal(
+    tables: dict[str, pl.DataFrame], tmp_path: Path, name: str
+) -> None:
+    flags = pl.Series([at % 3 == 0 for at in range(tables["listings"].height)]).cast(pl.Int8)
+    guess = guess_mapping(with_column(tables, tmp_path / "export.csv", name, flags), "listings")
+    mapping = tomllib.loads(guess.text)
+    assert name not in mapping.get("signals", {})
+    assert mapping["drop"][name] == "it tells the answer"
+
+
+@pytest.mark.parametrize("name", MOMENTS)
+def test_the_moment_of_something_else_is_not_when_a_listing_was_created(
+    tables: dict[str, pl.DataFrame], tmp_path: Path, name: str
+) -> None:
+    moments = tables["listings"]["created_at"]
+    path = with_column(tables, tmp_path / "export.csv", name, moments)
+    mapping = tomllib.loads(guess_mapping(path, "listings").text)
+    assert "created_at" not in mapping["columns"]
+    assert name not in mapping.get("signals", {})
+
+
+@pytest.mark.parametrize("name", ["item_count_fake_returns7", "fraud rate", "fake complaints"])
+def test_a_count_of_complaints_is_a_signal(
+    tables: dict[str, pl.DataFrame], tmp_path: Path, name: str
+) -> None:
+    counts = pl.Series([at % 5 for at in range(tables["listings"].height)])
+    path = with_column(tables, tmp_path / "export.csv", name, counts)
+    text = guess_mapping(path, "listings").text
+    assert name in text.split("[drop]")[0]

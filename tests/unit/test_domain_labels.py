@@ -86,9 +86,46 @@ def test_complaints(source: str, claim: str, expected: tuple | None) -> None:
     assert label([], [{"source": source, "claim": claim}]) == expected
 
 
-def test_a_verdict_stands_before_a_complaint() -> None:
+def test_the_later_of_verdict_and_confirmed_complaint_decides() -> None:
     complaint = {"source": "customs", "claim": "fake"}
-    assert label([{"verdict": "authentic"}], [complaint])[0] == 0
+    assert label([{"verdict": "authentic"}], [complaint]) == (1, "counterfeit", 1.0)
+    assert label([{"verdict": "authentic", "decided_at": NOW - DAY}], [complaint])[0] == 0
+
+
+@pytest.mark.parametrize("verdict", ["authentic", "grey_market", "other_ip"])
+def test_a_reversal_of_anything_but_counterfeit_says_nothing(verdict: str) -> None:
+    gone = {"verdict": verdict, "reversed_at": NOW - DAY}
+    assert label([gone]) is None
+    standing = {"verdict": "counterfeit", "decided_at": NOW - 20 * DAY}
+    assert label([standing, gone])[:2] == (1, "counterfeit")
+    assert label([gone], [{"source": "customs", "claim": "fake"}])[0] == 1
+
+
+def test_a_reversal_hides_no_standing_verdict_of_somebody_who_looked() -> None:
+    by_rule = {"verdict": "counterfeit", "source": "rule", "reversed_at": NOW - DAY}
+    customs = {"verdict": "counterfeit", "source": "customs", "decided_at": NOW - 20 * DAY}
+    assert label([customs, by_rule])[:2] == (1, "counterfeit")
+    assert label([by_rule])[:2] == (0, "reversed")
+
+
+def test_no_automatic_verdict_stands_against_one_who_looked() -> None:
+    customs = {"verdict": "counterfeit", "source": "customs"}
+    for source in ("rule", "platform", "oracle"):
+        later = {"verdict": "authentic", "source": source, "decided_at": NOW - DAY}
+        assert label([customs, later]) == (1, "counterfeit", 1.0)
+        assert label([later])[:2] == (0, "authentic")
+    assert label([customs, {"verdict": "authentic", "decided_at": NOW - DAY}])[0] == 0
+
+
+def test_goods_in_hand_after_a_reversal_win() -> None:
+    verdict = {"verdict": "counterfeit", "reversed_at": NOW - 6 * DAY}
+    assert label([verdict], [{"source": "test_purchase", "claim": "fake"}])[0] == 1
+    earlier = {"source": "customs", "claim": "fake", "created_at": NOW - 7 * DAY}
+    assert label([verdict], [earlier])[:2] == (0, "reversed")
+
+
+def test_a_reversal_before_its_verdict_is_no_word_at_all() -> None:
+    assert label([{"verdict": "counterfeit", "reversed_at": NOW - 30 * DAY}]) is None
 
 
 def test_only_known_listings_in_their_order() -> None:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from participant.ingest.guess.looks import Look, Shape
-from participant.ingest.guess.words import ANSWERS, FLAGS, MEANINGS, SAYS_FAKE, fold, likeness
+from participant.ingest.guess.words import (
+    FLAGS,
+    MEANINGS,
+    SAYS_FAKE,
+    fold,
+    likeness,
+    tells_answer,
+)
 from shared.domain.schemas import KEY_COLUMNS, SCHEMAS
 from shared.domain.vocabulary import MAX_SIGNALS, Kind
 
@@ -193,7 +200,7 @@ def _not_a_signal(kind: Kind, look: Look, signals: int) -> str:
     """Return why a column cannot be a signal, or an empty text."""
     folded = fold(look.name)
     plain = look.shape in ("text", "words") and look.length < 40
-    if folded in ANSWERS:
+    if tells_answer(folded):
         return "it tells the answer"
     if "signals" not in SCHEMAS[kind]:
         return f"not a column of {kind}"

@@ -44,7 +44,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "created_at": ("created at", "created", "created on", "date created", "listed at", "published",
                    "posted at", "angelegt", "erstellt", "erstellt am", "date de creation",
                    "fecha de creacion", "registration date", "domain registration date",
-                   "complaint date", "received at", "date", "datum", "fecha"),
+                   "date", "datum", "fecha"),
     "updated_at": ("updated at", "updated", "last updated", "modified", "modified at", "last seen",
                    "geandert", "geaendert", "geandert am", "aktualisiert", "mis a jour"),
     "signals": ("signals",),
@@ -61,12 +61,29 @@ NAMES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Our column -> names it goes by, folded, the surest first."""
 
-ANSWERS = frozenset(
-    ("verdict", "decision", "outcome", "resolution", "label", "is fake", "is counterfeit",
-     "counterfeit", "is fraud", "fraud", "decided at", "reversed at", "takedown",
-     "ergebnis", "prufergebnis", "entscheidung")
+ANSWER_NAMES = frozenset(
+    ("label", "class", "target", "y", "result", "resolution", "outcome", "status", "state",
+     "ground truth", "decided at", "reversed at", "ergebnis", "prufergebnis", "resultat",
+     "resultado", "estado", "statut")
 )  # fmt: skip
-"""Names of columns that tell what a model shall find out."""
+"""Whole names of columns that tell what a model shall find out, or may well do so."""
+
+ANSWER_WORDS = frozenset(
+    ("verdict", "verdicts", "decision", "entscheidung", "takedown", "removed", "removal", "blocked",
+     "banned", "suspended", "delisted", "moderation", "moderated", "appeal", "appealed",
+     "fake", "fakes", "fraud", "fraudulent", "scam", "phishing", "counterfeit", "counterfeits",
+     "genuine", "authentic", "legit", "legitimate", "infringing", "infringement", "sanction",
+     "sanctions", "sanctioned", "falschung", "faelschung", "gefalscht", "gefaelscht", "gesperrt",
+     "geloscht", "geloescht", "betrug", "contrefacon", "contrefait", "faux", "fraude", "supprime",
+     "falso", "falsificacion", "falsificado", "bloqueado", "retirado")
+)  # fmt: skip
+"""Words that give a column away wherever they stand in its name ..."""
+
+MEASURES = frozenset(
+    ("count", "counts", "number", "rate", "ratio", "share", "returns", "complaints", "reports",
+     "anzahl", "quote", "rate", "nombre", "taux", "numero", "tasa")
+)  # fmt: skip
+"""... unless one of these says that it counts or weighs something."""
 
 MISSING = ("-", "--", "n/a", "N/A", "na", "NA", "null", "NULL", "none", "None", "nan", "NaN", "nil",
            "unknown", "Unknown", "hidden", "Hidden", "unbekannt", "k.A.", "k. A.", "\\N", "?",
@@ -111,11 +128,25 @@ MEANINGS: dict[str, dict[str, tuple[str, ...]]] = {
 }  # fmt: skip
 """Our word -> words for it in exports, folded."""
 
+_BY_KIND: dict[tuple[str, Kind], tuple[str, ...]] = {
+    ("created_at", "complaints"): ("complaint date", "received at", "reported at", "report date"),
+}
+"""Names that mean one of our columns in one kind of record only."""
+
+_BARE = frozenset(("id", "date", "datum", "fecha"))
+"""Names that mean something alone, and another thing beside other words: the date of a sale."""
+
 FLAGS = {"1": "counterfeit", "true": "counterfeit", "yes": "counterfeit",
          "0": "authentic", "false": "authentic", "no": "authentic"}  # fmt: skip
 """What yes and no mean in a column whose very name says counterfeit."""
 
 SAYS_FAKE = frozenset(("is fake", "is counterfeit", "counterfeit", "is fraud", "fraud", "fake"))
+
+
+def tells_answer(name: str) -> bool:
+    """Tell whether a column's name, folded, says that it holds what a model shall find out."""
+    words = set(name.split())
+    return name in ANSWER_NAMES or (bool(words & ANSWER_WORDS) and not words & MEASURES)
 
 
 def fold(name: str) -> str:
@@ -131,7 +162,7 @@ def likeness(ours: str, theirs: str, kind: Kind) -> float:
     folded = fold(theirs)
     if folded == fold(ours):
         return 1.0
-    names = NAMES[ours]
+    names = (*NAMES[ours], *_BY_KIND.get((ours, kind), ()))
     if folded in names:
         return 0.95 - 0.1 * names.index(folded) / len(names)
     bare = re.sub(r" \d+$", "", folded)
@@ -142,7 +173,7 @@ def likeness(ours: str, theirs: str, kind: Kind) -> float:
     beside = [
         len(known.split()) / len(words)
         for known in names
-        if len(known.split()) < len(words) and set(known.split()) <= words and known != "id"
+        if len(known.split()) < len(words) and set(known.split()) <= words and known not in _BARE
     ]
     subject = fold(kind.removesuffix("s"))
     bonus = 0.1 if subject in words else 0.0
