@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from tests.support.secagg_model import THRESHOLD, Fact, Graph
 
@@ -117,6 +117,8 @@ class Outcome:
     requests: int = 0
     local: int = 0
     violation: str = ""
+    broken: set[str] = field(default_factory=set)
+    """Rules that some member broke by itself; see :mod:`tests.support.secagg_rules`."""
 
 
 def pruned(graph: Graph) -> Graph:
