@@ -17,10 +17,13 @@ from unittest import mock
 
 import pytest
 
-from shared.secagg import MemberLimits, RunGuard, SessionTerms, member_round
+from shared.secagg import Member, MemberLimits, RunGuard, SessionTerms, member_round
 from shared.secagg import member as member_module
+from shared.secagg.errors import TermsRefused
+from shared.secagg.member_state import MemberState
 from tests.support.secagg_adversary import Outcome, Promise, explore, pruned
 from tests.support.secagg_model import MEMBERS, THRESHOLD, LocalExplorer, Menu, View
+from tests.support.secagg_rules import broken_rules
 
 FIRST = View(session=1, slot=0, round=1)
 RETRY = View(session=1, slot=1, round=1)
@@ -54,13 +57,16 @@ def check(
     colluders: tuple[int, ...],
     *,
     threshold: int = THRESHOLD,
+    n_min: int = THRESHOLD,
     guard_first: bool = True,
     bitmaps: Sequence[int] = range(32),
 ) -> Outcome:
-    menu = Menu(views, colluders, threshold, bitmaps)
+    menu = Menu(views, colluders, threshold, bitmaps, n_min)
     honest = [index for index in MEMBERS if index not in colluders]
     graphs = [LocalExplorer(menu, index, guard_first=guard_first).run() for index in honest]
-    outcome = explore([pruned(graph) for graph in graphs], Promise(frozenset(colluders), threshold))
+    promise = Promise(frozenset(colluders), threshold, n_min)
+    outcome = explore([pruned(graph) for graph in graphs], promise)
+    outcome.broken = set().union(*(broken_rules(graph, n_min) for graph in graphs))
     outcome.requests = sum(graph.requests for graph in graphs)
     outcome.local = sum(len(graph.told) for graph in graphs)
     return outcome
@@ -79,6 +85,7 @@ def test_no_reachable_state_opens_more_than_one_large_sum_a_round(name: str) -> 
     outcome = check(SCENARIOS[name], (4,))
     show(name, outcome)
     assert outcome.violation == ""
+    assert outcome.broken == set()
     # The exploration got as far as opened sums on both paths: all four, or one of them lost.
     assert outcome.opened >= 4
     assert outcome.states > 250
@@ -88,7 +95,17 @@ def test_no_reachable_state_opens_more_than_one_large_sum_a_round(name: str) -> 
 def test_the_colluder_may_be_the_lowest_member_or_nobody(colluders: tuple[int, ...]) -> None:
     outcome = check(SCENARIOS["one round"], colluders)
     assert outcome.violation == ""
+    assert outcome.broken == set()
     assert outcome.opened >= 4
+
+
+@pytest.mark.parametrize("views", [(FIRST, OTHER_MODEL), (FIRST, SMALLER)])
+def test_with_the_default_cohort_of_four_nobody_may_be_lost(views: tuple[View, ...]) -> None:
+    """n_min = 4 is above t = 3: a set that could be opened may still be too small to be."""
+    outcome = check(views, (4,), n_min=4)
+    assert outcome.violation == ""
+    assert outcome.broken == set()
+    assert outcome.opened == len({view for view in views if len(view.participants) == 4})
 
 
 @pytest.mark.slow
@@ -97,11 +114,10 @@ def test_the_colluder_may_be_the_lowest_member_or_nobody(colluders: tuple[int, .
 @pytest.mark.parametrize("colluders", [(4,), (1,)])
 @pytest.mark.parametrize("name", [*SCENARIOS, *DEEP])
 def test_deeper(name: str, colluders: tuple[int, ...]) -> None:
-    if name in DEEP and not colluders:
-        pytest.skip("beyond the bound of states: four honest members and three requests")
     outcome = check((SCENARIOS | DEEP)[name], colluders)
     show(f"{name}, colluders {colluders}", outcome)
     assert outcome.violation == ""
+    assert outcome.broken == set()
 
 
 class TestTheCheckCanFail:
@@ -147,3 +163,90 @@ class TestTheCheckCanFail:
         ):
             outcome = check((FIRST,), (4,), threshold=2)
         assert "opened" in outcome.violation
+
+    def test_a_slot_that_is_masked_again_under_the_same_view(self) -> None:
+        """Both requests are the same bytes; only the vectors differ."""
+        mask, open_round = member_round.mask, Member.open_round
+
+        def keeps_masks(*args):  # type: ignore[no-untyped-def]
+            with mock.patch.object(MemberState, "wipe_masks", return_value=None):
+                return mask(*args)
+
+        def forgets(self, request, model):  # type: ignore[no-untyped-def]
+            opened = open_round(self, request, model)
+            self._me.state.slot.header = b""
+            return dataclasses.replace(opened, already_answered=False)
+
+        with (
+            mock.patch.object(member_round, "mask", keeps_masks),
+            mock.patch.object(Member, "open_round", forgets),
+        ):
+            outcome = check((FIRST,), (4,), bitmaps=FEW)
+        assert outcome.violation == "a member masked twice in one slot"
+
+    def test_without_the_certificate_a_share_of_rho_is_given_for_nothing(self) -> None:
+        with mock.patch.object(member_round, "check_certificate", return_value=None):
+            outcome = check((FIRST,), (4,), bitmaps=FEW)
+        assert outcome.broken == {"a share of rho was given without a certificate"}
+
+    def test_a_certificate_of_too_few_signatures(self) -> None:
+        checked = member_round.check_certificate
+
+        def lower(terms, request, survivors):  # type: ignore[no-untyped-def]
+            checked(dataclasses.replace(terms, threshold=2), request, survivors)
+
+        with mock.patch.object(member_round, "check_certificate", lower):
+            outcome = check((FIRST,), (4,), bitmaps=FEW)
+        assert outcome.broken == {"a share of rho was given without a certificate"}
+
+    def test_without_the_floor_a_member_stands_by_a_small_set(self) -> None:
+        with mock.patch.object(MemberLimits, "check_set", return_value=None):
+            outcome = check((FIRST,), (4,), bitmaps=(0b1111, 0b0011))
+        assert outcome.broken == {"a member stood by a survivor set that is too small"}
+
+    def test_with_a_floor_of_t_alone_the_cohort_of_four_is_missed(self) -> None:
+        def only_threshold(self, terms, members, index, where):  # type: ignore[no-untyped-def]
+            if len(set(members)) < terms.threshold:
+                raise TermsRefused(where)
+
+        with mock.patch.object(MemberLimits, "check_set", only_threshold):
+            outcome = check((FIRST,), (4,), bitmaps=FEW, n_min=4)
+        assert "a member gave shares of b of too few members" in outcome.broken
+        assert "opened" in outcome.violation
+
+    def test_without_its_own_bit_a_member_gives_away_its_own_rho(self) -> None:
+        with mock.patch.object(member_round, "_check_survivors", _without("own bit")):
+            outcome = check((FIRST,), (4,), bitmaps=FEW)
+        assert outcome.broken == {
+            "a member stood by a survivor set without itself",
+            "a member gave a share of its own rho",
+        }
+
+    def test_without_its_view_a_member_answers_for_another_one(self) -> None:
+        with mock.patch.object(member_round, "_check_survivors", _without("view")):
+            outcome = check((FIRST, OTHER_MODEL), (4,), bitmaps=FEW)
+        assert "a member answered under a view that it had not masked in" in outcome.broken
+
+    def test_without_the_check_of_the_session_an_older_one_goes_on(self) -> None:
+        with (
+            mock.patch.object(RunGuard, "check_session", return_value=None),
+            mock.patch.object(Member, "closed", False),
+        ):
+            outcome = check((FIRST, NEW_SESSION), (4,), bitmaps=FEW)
+        assert outcome.broken == {"a member spoke in a session after it had joined a newer one"}
+
+
+def _without(rule: str):  # type: ignore[no-untyped-def]
+    """Return the check of a survivor set with one rule taken out."""
+    checked = member_round._check_survivors
+
+    def check_survivors(me, slot, claim):  # type: ignore[no-untyped-def]
+        if rule == "view":
+            claim = dataclasses.replace(claim, t2=slot.t2)
+        elif rule == "own bit" and slot.header and slot.bitmap in (b"", claim.bitmap):
+            survivors = claim.survivors(slot.participants)
+            if claim.t2 == slot.t2 and me.index not in survivors:
+                return survivors
+        return checked(me, slot, claim)
+
+    return check_survivors

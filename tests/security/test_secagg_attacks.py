@@ -1,4 +1,4 @@
-"""The thirteen attacks, by name: ten that work on Flower's SecAgg+, three of our own making.
+"""The fourteen attacks, by name: ten that work on Flower's SecAgg+, four of our own making.
 
 In each the coordinator lies with its real signing key and holds, where that helps it, the whole
 state of m members. None of them learns more than one sum over enough members.
@@ -25,6 +25,8 @@ from shared.secagg import (
     build_vector,
     check_sum,
     keys,
+    member_round,
+    member_setup,
     wire,
 )
 from shared.secagg.errors import (
@@ -41,7 +43,7 @@ from shared.secagg.errors import (
     UnmaskRefused,
     ViewMismatch,
 )
-from shared.secagg.member_state import CELL
+from shared.secagg.member_state import CELL, MemberState
 from shared.secagg.messages import decode_blobs, encode_blobs
 from shared.secagg.round_messages import (
     MaskedHeader,
@@ -52,8 +54,10 @@ from shared.secagg.round_messages import (
 from shared.secagg.setup_messages import Advertisement
 from shared.secagg.shamir import decode_element, interpolate, lagrange_at_zero
 from shared.secagg.stream import apply_masks
+from shared.secagg.unmask import left_over, seeds_of_lost
 from tests.support.secagg import (
     MODEL,
+    Disk,
     World,
     forge,
     identity,
@@ -113,10 +117,18 @@ def test_late_packet_stays_masked_by_a_secret_nobody_reveals() -> None:
     cells = keys.decrypt(keys.recovery_key(rho, world.coordinator._setup.t1c), records, context)
     up = [keys.pair_mask_key(cells[at : at + CELL], t2, v, 3) for v, at in ((1, 0), (2, CELL))]
     apply_masks(left, down, up)
-    # ... and what is left is still not the plain vector: b_3 masks it.
+    # ... and what is left is still not the plain vector: b_3 masks it, and b_3 alone.
     plain = world.nodes[3].plain[1, 1, 0]
     assert not np.any(left == plain)
     assert int(left[0]) != 1
+    # The members' shares would give b_3, and with it the vector: nobody hands them out.
+    held = {
+        i: decode_element(bytes(world.nodes[i].member._me.state.shares[3][:CELL]))
+        for i in (1, 2, 4, 5)
+    }
+    b = interpolate(lagrange_at_zero(held), list(held.values()))
+    apply_masks(left, [], [keys.self_mask_key(b, t2, 3)])
+    assert np.array_equal(left, plain)
     # No honest member says "3 was alive" after that, and 3 alone is below the threshold.
     everybody = SurvivorSet.of(t2, (1, 2, 3, 4, 5), (1, 2, 3, 4, 5))
     claim = forge(world, wire.UNMASK, everybody.encode())
@@ -348,49 +360,67 @@ def test_overflow_is_impossible_for_the_honest_and_typed_for_the_rest() -> None:
             check_sum(wrong, world.layout, 1, quantiser)
 
 
+def shown(world: World, models: dict[int, bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """Show each member its model; return the sum of what they send and of what they masked."""
+    total = np.zeros(world.layout.words, dtype=np.uint64)
+    plain = np.zeros(world.layout.words, dtype=np.uint64)
+    for index, node in world.nodes.items():
+        model = models[index]
+        digest = hashlib.sha256(model).digest()
+        body = masked_request(world, 0, (1, 2, 3, 4, 5), model_sha256=digest).encode()
+        _, data = node.train(forge(world, wire.MASKED, body), model)
+        total += np.frombuffer(data, "<u8").astype(np.uint64)
+        plain += node.plain[1, 1, 0]
+    return total, plain
+
+
+def without_own_masks(world: World, total: np.ndarray) -> np.ndarray:
+    """Have everybody unmask under its own view, and take every b's stream off the sum."""
+    everybody = (1, 2, 3, 4, 5)
+    shares = {}
+    for index, node in world.nodes.items():
+        claim = SurvivorSet.of(current_t2(world, index), everybody, everybody)
+        reply = node.member.handle(forge(world, wire.UNMASK, claim.encode()))
+        shares[index] = Reveal.decode(wire.verified_body(reply)).shares
+    points = (1, 2, 3, 4)
+    coefficients = lagrange_at_zero(points)
+    own = []
+    for u in everybody:
+        b = interpolate(coefficients, [decode_element(shares[r][u - 1][0]) for r in points])
+        own.append(keys.self_mask_key(b, current_t2(world, u), u))
+    left = total.copy()
+    apply_masks(left, [], own)
+    return left
+
+
 def test_model_inconsistency_leaves_masks_that_do_not_cancel() -> None:
     """Two members are shown another model; the coordinator even adds their vectors itself."""
     world = ready()
     other = b"crafted for the victim" * 3
     everybody = (1, 2, 3, 4, 5)
-    total = np.zeros(world.layout.words, dtype=np.uint64)
-    plain = np.zeros(world.layout.words, dtype=np.uint64)
-    for index, node in world.nodes.items():
-        model = other if index in (1, 2) else MODEL
-        body = masked_request(
-            world, 0, everybody, model_sha256=hashlib.sha256(model).digest()
-        ).encode()
-        _, data = node.train(forge(world, wire.MASKED, body), model)
-        total += np.frombuffer(data, "<u8").astype(np.uint64)
-        plain += node.plain[1, 1, 0]
+    total, plain = shown(world, {i: other if i in (1, 2) else MODEL for i in everybody})
     assert current_t2(world, 1) != current_t2(world, 3)
     for index, node in world.nodes.items():
         wrong = current_t2(world, 3 if index in (1, 2) else 1)
         claim = SurvivorSet.of(wrong, everybody, everybody)
         with pytest.raises(UnmaskRefused):
             node.member.handle(forge(world, wire.UNMASK, claim.encode()))
-    shares = {}
-    for index, node in world.nodes.items():
-        claim = SurvivorSet.of(current_t2(world, index), everybody, everybody)
-        reply = node.member.handle(forge(world, wire.UNMASK, claim.encode()))
-        shares[index] = Reveal.decode(wire.verified_body(reply)).shares
-    coefficients = lagrange_at_zero([1, 2, 3, 4])
-    own = [
-        keys.self_mask_key(
-            interpolate(coefficients, [decode_element(shares[r][u - 1][0]) for r in (1, 2, 3, 4)]),
-            current_t2(world, u),
-            u,
-        )
-        for u in everybody
-    ]
-    apply_masks(total, [], own)
-    assert not np.any(total == plain)
+    left = without_own_masks(world, total)
+    assert not np.any(left == plain)
     with pytest.raises(SumRejected):
-        check_sum(total, world.layout, 5, world.terms.quantiser)
+        check_sum(left, world.layout, 5, world.terms.quantiser)
     # A single member's view shown with a wrong hash does not even open.
     body = masked_request(world, 1, everybody).encode()
     with pytest.raises(ViewMismatch):
         world.nodes[3].member.open_round(forge(world, wire.MASKED, body), other)
+
+
+def test_with_one_model_for_all_the_same_arithmetic_gives_the_sum() -> None:
+    world = ready()
+    total, plain = shown(world, dict.fromkeys((1, 2, 3, 4, 5), MODEL))
+    left = without_own_masks(world, total)
+    assert np.array_equal(left, plain)
+    check_sum(left, world.layout, 5, world.terms.quantiser)
 
 
 def test_replay_of_any_message_of_an_earlier_round_is_refused() -> None:
@@ -478,6 +508,88 @@ def test_stale_certificate_opens_no_other_slot() -> None:
 
 def _renamed(world: World) -> World:
     return World(replace(world.terms, ordinal=2))
+
+
+LOST = {1: (3, 4), 2: (3, 5), 3: (4, 5), 4: (3, 5), 5: (4,)}
+"""Who is lost, as each honest member of seven is told; 6 and 7 side with the coordinator."""
+
+
+def mixed_bitmaps(world: World, disks: dict[int, Disk]) -> dict[str, dict[int, dict[int, int]]]:
+    """Tell every honest member its own story; return shares by kind, dealer and holder."""
+    everybody, t2 = tuple(range(1, 8)), current_t2(world)
+    known: dict[str, dict[int, dict[int, int]]] = {
+        kind: {u: {} for u in everybody} for kind in ("b", "rho")
+    }
+    for holder in (6, 7):
+        for dealer, row in MemberState.decode(disks[holder].state).shares.items():
+            for place, kind in enumerate(("b", "rho")):
+                cell = bytes(row[place * CELL : (place + 1) * CELL])
+                known[kind][dealer][holder] = decode_element(cell)
+    for holder, lost in LOST.items():
+        claim = SurvivorSet.of(t2, everybody, set(everybody) - set(lost))
+        # All the signatures there are: its own and the two colluders'.
+        release = sign_all(world, claim, tuple(sorted((holder, 6, 7))))
+        try:
+            reply = world.nodes[holder].answer(forge(world, wire.RELEASE, release.encode()))
+        except UnmaskRefused:
+            continue
+        shares = Reveal.decode(wire.verified_body(reply)).shares
+        for dealer, (share, _) in zip(everybody, shares, strict=True):
+            kind = "rho" if dealer in lost else "b"
+            known[kind][dealer][holder] = decode_element(share)
+    return known
+
+
+def test_mixed_bitmaps_open_nothing_for_want_of_a_certificate() -> None:
+    world = ready(7, colluders=2)
+    disks = snapshot(world)
+    world.collect(1)
+    for by_dealer in mixed_bitmaps(world, disks).values():
+        assert {holder for held in by_dealer.values() for holder in held} == {6, 7}
+
+
+def test_mixed_bitmaps_without_the_certificate_would_open_two_members() -> None:
+    """Negative control: every other rule holds, each member tells one story, and yet it opens."""
+    world = ready(7, colluders=2)
+    disks = snapshot(world)
+    world.collect(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(member_round, "check_certificate", lambda *_: None)
+        known = mixed_bitmaps(world, disks)
+    t, setup = world.terms.threshold, world.coordinator._setup
+
+    def secret(kind: str, dealer: int) -> int:
+        held = dict(sorted(known[kind][dealer].items())[:t])
+        assert len(held) == t
+        return interpolate(lagrange_at_zero(held), list(held.values()))
+
+    # No member's two secrets are both known; b of 1 and 2 and rho of 3, 4 and 5 are.
+    assert [u for u in range(1, 6) if len(known["b"][u]) >= t] == [1, 2]
+    assert [u for u in range(1, 6) if len(known["rho"][u]) >= t] == [3, 4, 5]
+    seeds = {
+        u: seeds_of_lost(
+            u,
+            secret("rho", u),
+            setup.records[u][0],
+            member_setup.record_context(setup.t1c, u, 0),
+            t1c=setup.t1c,
+            members=setup.advertised,
+        )
+        for u in (3, 4, 5)
+    }
+    for u in (6, 7):
+        own = MemberState.decode(disks[u].state).seeds
+        seeds[u] = {v: bytes(own[v][:CELL]) for v in (1, 2)}
+    left = np.zeros(world.layout.words, dtype=np.uint64)
+    for u in (1, 2):
+        upload = world.log["masked", u]
+        left += np.frombuffer(upload[4 + int.from_bytes(upload[:4], "big") :], "<u8")
+    masks = left_over(current_t2(world), (1, 2), {u: secret("b", u) for u in (1, 2)}, seeds)
+    apply_masks(left, masks.missing, masks.present)
+    plain = world.nodes[1].plain[1, 1, 0] + world.nodes[2].plain[1, 1, 0]
+    assert np.array_equal(left, plain)
+    # Two honest members, four with the colluders, where five is the least that may be summed.
+    assert len(LOST.keys() & {1, 2}) + 2 == world.terms.n_min - 1
 
 
 def test_new_session_same_round_is_refused_and_closes_the_old_session() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ from shared.secagg import wire
 from shared.secagg.coordinator_setup import attribute
 from shared.secagg.errors import BadSignature, OutOfOrder, RequestChanged, TooFew
 from shared.secagg.messages import decode_blobs, encode_blobs
-from shared.secagg.round_messages import SurvivorSet
-from shared.secagg.setup_messages import encode_deliveries
+from shared.secagg.round_messages import ReleaseRequest, SurvivorSet
+from shared.secagg.setup_messages import decode_deliveries, encode_deliveries
 from tests.support.secagg import MODEL, World, forge, losing, make_terms
 from tests.support.secagg_stages import EVERYBODY, masked, ready, shared
 
@@ -53,6 +54,51 @@ class TestOrder:
             world.nodes[1].member.handle(forge(world, wire.SHARE, encode_blobs(messages)))
         good = world.coordinator.share_request()
         assert world.nodes[1].member.handle(good) == world.log["share", 1]
+
+    def test_a_confirm_request_repeated_with_other_bytes_is_refused(self) -> None:
+        world = shared()
+        node = world.nodes[1]
+        good, unanswered = world.coordinator.confirm_request(1), replace(node.disk)
+        reply = node.answer(good)
+        deliveries = dict(decode_deliveries(wire.verified_body(good)))
+        del deliveries[5]  # four dealers are enough, so these bytes would do as a first request
+        other = forge(world, wire.CONFIRM, encode_deliveries(sorted(deliveries.items())))
+        before = node.member.dump()
+        with pytest.raises(RequestChanged) as caught:
+            node.answer(other)
+        assert caught.value.culprit == 0
+        assert node.member.dump() == before
+        assert node.answer(good) == reply
+        node.disk = unanswered
+        node.restart()
+        assert node.answer(other)
+
+    def test_a_release_request_repeated_with_other_bytes_is_refused(self) -> None:
+        """The same set, another certificate for it that is as good."""
+        world = World(make_terms(6, colluders=0, threshold=4, n_min=4), fault=losing({6: "masked"}))
+        assert world.setup().usable
+        world.collect(1)
+        world.coordinator.close_masked()
+        claim = world.coordinator._book.survivor_set()
+        signed = {}
+        for index in (1, 2, 3, 4, 5):
+            reply = world.nodes[index].answer(world.coordinator.unmask_request())
+            signed[index] = wire.signature_of(reply)
+
+        def certificate(*signers: int) -> bytes:
+            chosen = tuple((i, signed[i]) for i in signers)
+            return forge(world, wire.RELEASE, ReleaseRequest(claim, chosen).encode())
+
+        node = world.nodes[1]
+        reply = node.answer(certificate(1, 2, 3, 4))
+        for restarted in (False, True):
+            if restarted:
+                node.restart()
+            with pytest.raises(RequestChanged) as caught:
+                node.answer(certificate(1, 2, 3, 5))
+            assert caught.value.culprit == 0
+            assert node.answer(certificate(1, 2, 3, 4)) == reply
+        assert world.nodes[2].answer(certificate(1, 2, 3, 5))
 
     def test_late_members_are_kept_out_of_a_closed_step(self) -> None:
         world = World(make_terms(5))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from tests.support.secagg_model import THRESHOLD, Fact, Graph
 
@@ -19,6 +19,9 @@ Opened = tuple[int, int, int, frozenset[int]]
 
 Vector = tuple[int, bytes, tuple[int, ...]]
 """(round, T2, U) that a member masked under."""
+
+OPENING = ("raw", "share", "masked")
+"""Kinds of facts that say what can be opened."""
 
 MAX_STATES = 200_000_000
 """A scenario beyond this is too large to be explored here; the check fails instead of sampling."""
@@ -117,6 +120,8 @@ class Outcome:
     requests: int = 0
     local: int = 0
     violation: str = ""
+    broken: set[str] = field(default_factory=set)
+    """Rules that some member broke by itself; see :mod:`tests.support.secagg_rules`."""
 
 
 def pruned(graph: Graph) -> Graph:
@@ -171,6 +176,9 @@ def explore(graphs: list[Graph], promise: Promise) -> Outcome:
     facts: dict[Fact, int] = {}
     tables = [_compiled(graph, facts) for graph in graphs]
     names = list(facts)
+    # Signatures let members go on, but open nothing: states that differ in them alone are judged
+    # once.
+    weighty = sum(1 << i for i, fact in enumerate(names) if fact[0] in OPENING)
     verdicts: dict[int, str] = {}
     outcome, opened = Outcome(), set()
     # A state is one number, mixed radix: tens of millions of them must fit, as one byte each.
@@ -185,12 +193,13 @@ def explore(graphs: list[Graph], promise: Promise) -> Outcome:
         told = 0
         for ((masks, _), _, _), node in zip(places, nodes, strict=True):
             told |= masks[node]
-        if told not in verdicts:
-            known = frozenset(names[i] for i in range(told.bit_length()) if told >> i & 1)
-            verdicts[told] = promise.broken(known)
+        weighed = told & weighty
+        if weighed not in verdicts:
+            known = frozenset(names[i] for i in range(weighed.bit_length()) if weighed >> i & 1)
+            verdicts[weighed] = promise.broken(known)
             opened |= promise.opened(known)
-        if verdicts[told]:
-            outcome.violation = verdicts[told]
+        if verdicts[weighed]:
+            outcome.violation = verdicts[weighed]
             break
         for ((_, edges), _, stride), node in zip(places, nodes, strict=True):
             for needs, target in edges[node]:

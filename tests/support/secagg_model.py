@@ -20,8 +20,9 @@ import numpy as np
 
 from shared.errors import TouchstoneError
 from shared.secagg import Coordinator, Member, RunGuard, SessionTerms, wire
+from shared.secagg.errors import SlotClosed
 from shared.secagg.member_state import CELL, MemberState
-from shared.secagg.round_messages import MaskedRequest, ReleaseRequest, SurvivorSet
+from shared.secagg.round_messages import MaskedRequest, ReleaseRequest, Reveal, SurvivorSet
 from tests.support.secagg import CONFIG, World, identity, limits_for, make_terms
 
 MEMBERS = (1, 2, 3, 4)
@@ -32,8 +33,9 @@ MODELS = {name: f"model {name}".encode() for name in "AB"}
 
 Fact = tuple[object, ...]
 """What the coordinator learns from an answer: ("signed", T2, bitmap, member), ("raw", name),
-("share", kind, session, slot, dealer, holder) or
-("masked", session, slot, member, round, T2, U, digest of the vector)."""
+("revealed", T2, bitmap, member), ("share", kind, session, slot, dealer, holder),
+("masked", session, slot, member, round, T2, U, digest of the vector), or ("stale", session, member)
+beside anything a member says in a session after it has joined a newer one."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,16 @@ class Ask:
 
 @dataclass
 class Graph:
-    """Everything one member can do: its disks with what it has told, and the steps between."""
+    """Everything one member can do: its disks with what it has told, and the steps between.
+
+    ``uncertified`` says where it gave a share of a lost member's rho for too few signatures. It is
+    a property of a step, not of a state: a signature that is given later does not heal it.
+    """
 
     index: int
     told: list[frozenset[Fact]] = field(default_factory=list)
     edges: list[set[Edge]] = field(default_factory=list)
+    uncertified: set[str] = field(default_factory=set)
     requests: int = 0
     refusals: int = 0
 
@@ -99,18 +106,12 @@ class Session:
     advertise: bytes
 
 
-def session_terms(ordinal: int, colluders: int, threshold: int = THRESHOLD) -> SessionTerms:
-    """Return terms for the four members, whose smallest cohort is three."""
-    return make_terms(
-        len(MEMBERS), colluders=colluders, threshold=threshold, n_min=THRESHOLD, slots=SLOTS,
-        ordinal=ordinal,
-    )  # fmt: skip
-
-
 @functools.cache
-def session(ordinal: int, colluders: int, threshold: int = THRESHOLD) -> Session:
-    """Run a whole set-up once; its disks are where every exploration begins."""
-    terms = session_terms(ordinal, colluders, threshold)
+def session(ordinal: int, threshold: int = THRESHOLD, n_min: int = THRESHOLD) -> Session:
+    """Run a whole set-up of the four members once; its disks are where every exploration begins."""
+    terms = make_terms(
+        len(MEMBERS), colluders=1, threshold=threshold, n_min=n_min, slots=SLOTS, ordinal=ordinal
+    )
     world = World(terms)
     assert world.setup().usable
     disks = {i: Disk(node.guard.dump(), node.member.dump(), b"") for i, node in world.nodes.items()}
@@ -145,11 +146,12 @@ class Menu:
         colluders: tuple[int, ...],
         threshold: int = THRESHOLD,
         bitmaps: Sequence[int] = range(1 << (len(MEMBERS) + 1)),
+        n_min: int = THRESHOLD,
     ) -> None:
         self.bitmaps = bitmaps
         self.views, self.colluders, self.threshold = views, frozenset(colluders), threshold
         ordinals = sorted({1} | {view.session for view in views})
-        self.sessions = {ordinal: session(ordinal, 1, threshold) for ordinal in ordinals}
+        self.sessions = {ordinal: session(ordinal, threshold, n_min) for ordinal in ordinals}
         self.masked = {view: self._masked(view) for view in views}
         self.shares = list(dict.fromkeys([*self._unmask(), *self._release()]))
 
@@ -182,12 +184,19 @@ class Menu:
             yield Ask(body, claim.t2, claim.bitmap[0].bit_count() >= THRESHOLD)
 
     def _release(self) -> Iterator[Ask]:
-        """Certificates of any signers over the claim, and of all its members over another one."""
-        large = [(o, c) for o, c in self._claims() if c.bitmap[0].bit_count() >= THRESHOLD]
-        for ordinal, claim in large:
-            for size in range(self.threshold - 1, len(MEMBERS) + 1):
+        """Certificates of any signers over the claim, and of all its members over another one.
+
+        Over a claim of at least three, t - 1 signers and more; over a smaller one, t and more;
+        over another claim only where both are of at least three.
+        """
+        claims = list(self._claims())
+        for ordinal, claim in claims:
+            small = claim.bitmap[0].bit_count() < THRESHOLD
+            for size in range(self.threshold - (not small), len(MEMBERS) + 1):
                 for signers in combinations(MEMBERS, size):
                     yield self._certificate(ordinal, claim, claim, signers)
+        large = [(o, c) for o, c in claims if c.bitmap[0].bit_count() >= THRESHOLD]
+        for ordinal, claim in large:
             signers = tuple(i for i in MEMBERS if claim.bitmap[0] >> (i - 1) & 1)
             for other_ordinal, other in large:
                 if other != claim and other_ordinal == ordinal and _near(claim, other):
@@ -204,7 +213,9 @@ class Menu:
         request = self._seal(wire.RELEASE, ordinal, ReleaseRequest(claim, signatures).encode())
         honest = set(signers) - self.colluders
         needs = frozenset(("signed", signed.t2, signed.bitmap, i) for i in honest)
-        return Ask(request, claim.t2, claim == signed and len(signatures) == self.threshold, needs)
+        large = claim.bitmap[0].bit_count() >= THRESHOLD
+        usual = large and claim == signed and len(signatures) == self.threshold
+        return Ask(request, claim.t2, usual, needs)
 
 
 def _near(claim: SurvivorSet, signed: SurvivorSet) -> bool:
@@ -226,8 +237,11 @@ class LocalExplorer:
         self._queue: list[tuple[Disk, frozenset[Fact]]] = []
 
     def run(self) -> Graph:
-        """Explore until nothing new is found; a signature that held is not computed again."""
-        with mock.patch.object(wire, "verify", functools.cache(wire.verify)):
+        """Explore until nothing new is found; what is a function of bytes is computed once."""
+        with (
+            mock.patch.object(wire, "verify", functools.cache(wire.verify)),
+            mock.patch.object(wire, "_read", functools.cache(wire._read)),
+        ):
             return self._explore()
 
     def _explore(self) -> Graph:
@@ -235,12 +249,22 @@ class LocalExplorer:
         at = 0
         while at < len(self._queue):
             disk, told = self._queue[at]
-            for after, facts, needs in self._steps(disk):
+            for after, facts, needs in self._steps(disk, told):
+                self._check_certified(facts, needs)
                 target = self._node(after, told | facts)
                 if target != at:
                     self.graph.edges[at].add(Edge(needs, target))
             at += 1
         return self.graph
+
+    def _check_certified(self, facts: frozenset[Fact], needs: frozenset[Fact]) -> None:
+        """Note a share of rho that was given for fewer honest signatures than must be there."""
+        if not any(fact[:2] == ("share", "rho") for fact in facts):
+            return
+        over = {fact[1:3] for fact in facts if fact[0] == "revealed"}
+        signed = [fact for fact in needs if fact[1:3] in over]
+        if len(signed) < self.menu.threshold - len(self.menu.colluders):
+            self.graph.uncertified.add("a share of rho was given without a certificate")
 
     def _node(self, disk: Disk, told: frozenset[Fact]) -> int:
         key = (disk, told)
@@ -258,23 +282,32 @@ class LocalExplorer:
             disk.state, signing_key=identity(self.index), limits=self._limits, guard=guard
         )
 
-    def _steps(self, disk: Disk) -> Iterator[tuple[Disk, frozenset[Fact], frozenset[Fact]]]:
+    def _steps(
+        self, disk: Disk, told: frozenset[Fact]
+    ) -> Iterator[tuple[Disk, frozenset[Fact], frozenset[Fact]]]:
+        joined = RunGuard.load(disk.guard).session_ordinal
         for view, request in self.menu.masked.items():
-            for after, facts in self._mask(disk, view, request):
-                yield after, facts, frozenset()
-        member = self.load(disk)
-        before, opened = _dumps(member), member._me.state.slot
+            for after, facts in self._mask(disk, told, view, request):
+                stale = bool(facts) and view.session < joined
+                yield after, facts | self._stale(view.session, stale=stale), frozenset()
+        member, before = self.load(disk), self.load(disk)
+        opened = before._me.state.slot
         for ask in self.menu.shares:
             if not (ask.usual or (opened and opened.t2 == ask.t2)):
                 continue
             reply = self._refusable(member, before, lambda m, a=ask: m.handle(a.request))
             if reply is None:
                 continue
-            yield from self._written(disk, member, self._facts(reply), ask.needs)
+            ordinal = wire.peek(reply).ordinal
+            facts = self._facts(reply) | self._stale(ordinal, stale=ordinal < joined)
+            yield from self._written(disk, member, facts, ask.needs)
             member = self.load(disk)
         for ordinal, found in self.menu.sessions.items():
             if ordinal > 1:
                 yield from self._join(disk, found)
+
+    def _stale(self, session: int, *, stale: bool) -> frozenset[Fact]:
+        return frozenset({("stale", session, self.index)} if stale else ())
 
     def _refusable(self, member, before, act):  # type: ignore[no-untyped-def]
         """Return the answer, or None for a refusal, which must not have changed anything."""
@@ -283,7 +316,7 @@ class LocalExplorer:
             return act(member)
         except TouchstoneError:
             self.graph.refusals += 1
-            assert _dumps(member) == before, "a refusal changed the state"
+            assert _same(member, before), "a refusal changed the state"
             return None
 
     def _written(
@@ -302,28 +335,37 @@ class LocalExplorer:
         yield Disk(guard, state, disk.upload), facts, needs
 
     def _mask(
-        self, disk: Disk, view: View, request: bytes
+        self, disk: Disk, told: frozenset[Fact], view: View, request: bytes
     ) -> Iterator[tuple[Disk, frozenset[Fact]]]:
-        member = self.load(disk)
-        before, model = _dumps(member), MODELS[view.model]
+        """Open, train, mask; written both as the node writes (once, after it has masked) and with
+        the opened slot on disk before training, which is what a node might also do."""
+        member, before, model = self.load(disk), self.load(disk), MODELS[view.model]
         opened = self._refusable(member, before, lambda m: m.open_round(request, model))
         if opened is None:
             return
         if opened.already_answered:
             stored = np.frombuffer(disk.upload, "<u8").astype(np.uint64)
-            again = member.restore_upload(stored)
-            yield disk, self._masked_facts(view, again.header, disk.upload)
+            try:
+                upload = member.restore_upload(stored)
+            except SlotClosed:  # the process died between a later slot's vector and its state
+                return
+            yield disk, self._masked_facts(view, upload.header, disk.upload)
             return
         guard, state = member.guard.dump(), member.dump()
         yield Disk(guard, disk.state, disk.upload), frozenset()
         yield Disk(guard, state, disk.upload), frozenset()
-        vector = np.array([1, self.index, 7, 8, 1], dtype=np.uint64)
+        # Training is not repeatable: what is masked again in a slot is another vector (one more
+        # is enough to be found; were every one new, a member that masks for ever never ended).
+        place = ("masked", view.session, view.slot, self.index)
+        again = any(fact[:4] == place for fact in told)
+        vector = np.array([1, self.index, 7 + again, 8, 1], dtype=np.uint64)
         try:
             upload = member.mask(vector)
         except TouchstoneError:
             return
         data = upload.vector.tobytes()
         yield Disk(guard, state, data), frozenset()
+        yield Disk(guard, disk.state, data), frozenset()
         facts = self._masked_facts(view, upload.header, data)
         yield Disk(guard, member.dump(), data), facts
 
@@ -357,16 +399,21 @@ class LocalExplorer:
         return self._facts(header + vector) | {fact}
 
     def _facts(self, reply: bytes) -> frozenset[Fact]:
-        """Return what an answer gives away: any held secret's bytes in it, any signature."""
+        """Return what an answer gives away: any held secret's bytes in it, and what it is for."""
         facts = {fact for secret, fact in self._secrets.items() if secret in reply}
-        if _kind(reply) == wire.SURVIVORS:
+        kind = _kind(reply)
+        if kind == wire.SURVIVORS:
             claim = SurvivorSet.decode(wire.verified_body(reply))
             facts.add(("signed", claim.t2, claim.bitmap, self.index))
+        elif kind in (wire.UNMASK + "-reply", wire.RELEASE + "-reply"):
+            claim = Reveal.decode(wire.verified_body(reply)).survivor_set
+            facts.add(("revealed", claim.t2, claim.bitmap, self.index))
         return frozenset(facts)
 
 
-def _dumps(member: Member) -> tuple[bytes, bytes]:
-    return member.guard.dump(), member.dump()
+def _same(member: Member, before: Member) -> bool:
+    """Compare two members by value; encoding both would cost more than all the rest."""
+    return member.guard == before.guard and member._me.state == before._me.state
 
 
 def _kind(reply: bytes) -> str:
