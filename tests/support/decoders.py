@@ -26,7 +26,7 @@ from flwr.app import ConfigRecord, RecordDict
 from google.protobuf.message import DecodeError
 
 from coordinator.rounds.drawing import Progress
-from coordinator.rounds.journal import Checkpoint
+from coordinator.rounds.journal import Checkpoint, decode_excluded, encode_excluded
 from participant.deployment.head import HeadFile
 from participant.deployment.local_model import LocalModel
 from participant.node.drawings import Drawn
@@ -310,6 +310,7 @@ def _models() -> dict[str, Target]:
         ),
         "personal-head": Target(HeadFile.decode, (_head(),)),
         "checkpoint": _of(Checkpoint, Checkpoint(3, 2, 1, 1).encode()),
+        "excluded": Target(decode_excluded, (encode_excluded({2, 7, 300}),), encode_excluded),
     }
 
 

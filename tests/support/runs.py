@@ -8,19 +8,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import shared.fleet.environment  # noqa: F401
 
 # isort: split
 import numpy as np
+import pytest
 from flwr.app import Context, RecordDict
 
 from coordinator.app import app as server_app
 from coordinator.db import Database
 from coordinator.db.records import Round, Run
 from coordinator.enrolment.service import roster
+from coordinator.rounds import plan
 from coordinator.rounds.launch import start_run
 from coordinator.rounds.plan import RunSettings
 from participant.app import make_app
@@ -31,6 +33,7 @@ from participant.node.runtime import NodeRuntime
 from shared.limits import MIN_GROUP
 from shared.model.layout import ModelSpec
 from shared.secagg import Evaluation
+from shared.trust.manifest import SecureSumTerms
 from tests.support.alliance import Alliance, found_alliance
 from tests.support.grid import InProcessGrid
 
@@ -178,6 +181,16 @@ def federation(
         grid.close()
         nodes.close()
         database.close()
+
+
+def few_slots(monkeypatch: pytest.MonkeyPatch, slots: int) -> None:
+    """Let a session prepare ``slots`` rounds instead of 32: it is set up faster, and used up."""
+    honest = plan.secure_sum_terms
+
+    def terms(settings: RunSettings, n: int) -> SecureSumTerms:
+        return replace(honest(settings, n), slots=slots)
+
+    monkeypatch.setattr(plan, "secure_sum_terms", terms)
 
 
 def prepare_members(alliance: Alliance, database: Database, policy: str = POLICY) -> None:
