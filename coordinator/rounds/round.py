@@ -132,7 +132,7 @@ class RoundExchange:
             Instruction(payload=request, model=model),
             chosen,
             timeout=times.mask_s,
-            away_s=times.upload_stall_s,
+            away_s=times.away_s,
             group=str(attempt.round),
         ):
             received += self._take_masked(attempt, index, reply.answer)
