@@ -1,4 +1,4 @@
-"""What a run does when a step of it fails: another session, another slot, another round, a pause."""
+"""What a run does when a step fails: another session, another slot, another round, a pause."""
 
 from __future__ import annotations
 
