@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
 from coordinator.fleet.hub import Hub
+from shared.fleet.internals import Run
 from shared.fleet.messages import DEFAULT_TTL_S, new_message, new_run
 
 

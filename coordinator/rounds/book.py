@@ -105,13 +105,11 @@ class RunBook:
             lambda unit: unit.rounds.change(self._id, attempt.round, attempt.attempt, **fields),
         )
 
-    def close_attempt(
-        self, attempt: Attempt, state: str, metrics: Mapping[str, Any] | None = None
-    ) -> None:
-        """End a try: ``summed``, ``abandoned`` or ``burnt``."""
+    def close_attempt(self, attempt: Attempt, state: str) -> None:
+        """End a try: ``summed``, ``abandoned`` or ``burnt``; figures stay with a sum alone."""
         fields: dict[str, Any] = {"state": state, "ended_at": self._now}
-        if metrics:
-            fields["metrics"] = dict(metrics)
+        if state != "summed":
+            fields["metrics"] = {}
         self.change_attempt(attempt, **fields)
 
     def last_attempt(self) -> Attempt | None:

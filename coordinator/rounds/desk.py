@@ -106,8 +106,11 @@ class GroupDesk:
         session = self._sessions.resume()
         if session is None:
             return
-        survivors = session.core.open_survivors
-        if not survivors or self.part(attempt.round) is not None:
+        survivors, part = session.core.open_survivors, self.part(attempt.round)
+        if part is not None and part.outcome is Outcome.BURNT:
+            self._end_burnt(attempt)
+            return
+        if not survivors or part is not None:
             session.core.abandon_slot()
             self._run.journal.save_round(session.core.dump_round())
             return
@@ -164,8 +167,13 @@ class GroupDesk:
         if exchange.facts is None:
             raise InternalError("a round was burnt before its survivors were fixed")
         journal = self._run.journal
+        # First, since once there is a part nothing says who cheated in it.
+        self._sessions.exclude(exchange.culprits)
         record = burnt_record(exchange.facts, session.core, journal, attempt, model)
         journal.save_part(replace(record, group=self.number).encode())
-        journal.forget_masked(attempt.round)
-        self._sessions.exclude(exchange.culprits)
+        self._end_burnt(attempt)
+
+    def _end_burnt(self, attempt: Attempt) -> None:
+        """Do what is left once the group's part says that it burnt the round; repeatable."""
+        self._run.journal.forget_masked(attempt.round)
         self._sessions.drop()

@@ -46,10 +46,13 @@ class GroupedRounds:
             desk.close(done)
         attempt = self._run.book.last_attempt()
         if attempt is None:
+            self._check_burnt_twice()
             return
         self._run.book.event("run.resumed", round=attempt.round, step="groups")
         if attempt.round <= done:
-            self._run.book.close_attempt(attempt, "summed")
+            burnt = self._run.journal.checkpoint().burnt_in_a_row
+            self._run.book.close_attempt(attempt, "burnt" if burnt else "summed")
+            self._check_burnt_twice()
             return
         self._run.book.advance(RunState.RUNNING)
         self._open, model = attempt, self._run.model()
@@ -154,12 +157,15 @@ class GroupedRounds:
             ).encode()
             for desk, record in parts.items()
         }
+        survivors = sorted(index for desk in summed for index in parts[desk].survivors)
+        epsilon = run.manifest.evaluation.epsilon_milli / 1000
+        # Once the round is over in the journal, nothing that is kept yields its figures again.
+        run.book.change_attempt(
+            attempt, survivors=tuple(survivors), metrics=alliance_metrics(opened, epsilon)
+        )
         run.journal.finish_round(number, following, records)
         self._close(number)
-        survivors = sorted(index for desk in summed for index in parts[desk].survivors)
-        run.book.change_attempt(attempt, survivors=tuple(survivors))
-        epsilon = run.manifest.evaluation.epsilon_milli / 1000
-        run.book.close_attempt(attempt, "summed", alliance_metrics(opened, epsilon))
+        run.book.close_attempt(attempt, "summed")
 
     def _burn(self, number: int, parts: dict[GroupDesk, RoundRecord]) -> None:
         """End a round that too few groups were summed in; the model stays as it is."""
@@ -169,7 +175,10 @@ class GroupedRounds:
         run.journal.burn_round(number, records)
         self._close(number)
         run.book.close_attempt(attempt, "burnt")
-        if run.journal.checkpoint().burnt_in_a_row >= 2:
+        self._check_burnt_twice()
+
+    def _check_burnt_twice(self) -> None:
+        if self._run.journal.checkpoint().burnt_in_a_row >= 2:
             raise RunFailed("burnt_twice", "two rounds in a row gave usable sums in too few groups")
 
     def _attempt(self) -> Attempt:

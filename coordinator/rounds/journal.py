@@ -9,6 +9,7 @@ Files of ``runs/<run_id>/``, each replaced atomically:
 - ``session.bin``: the set-up of the open session (its messages, nothing secret of a member);
 - ``round.bin``: slots used; slot and T2 of the open round, then its bitmap and every answer;
 - ``sum.bin``: the accumulator of the open round, written before the bitmap is;
+- ``excluded.bin``: members proven to cheat, or in each other's complaints; absent without any;
 - ``transcript/NNNNN.bin``: one record for every released round, ``NNNNN-GGG.bin`` of a group;
 - ``evidence/NNNNN.bin`` and ``setups/SESSION.bin``: the evidence that the records name by hash;
 - ``masked/NNNNN/MMMMM.u64``: where the run keeps them, each survivor's masked vector, raw
@@ -20,7 +21,7 @@ Files of ``runs/<run_id>/``, each replaced atomically:
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,8 +31,11 @@ from numpy.typing import NDArray
 from shared.encoding import Reader, Writer
 from shared.errors import StateError, VerificationError
 from shared.files import fsync_dir, write_atomic
+from shared.limits import MAX_MEMBERS
+from shared.secagg.messages import ascending
 
 CHECKPOINT = "touchstone/run-checkpoint/v1"
+EXCLUDED = "touchstone/run-excluded/v1"
 
 
 def _made(path: Path) -> Path:
@@ -73,6 +77,19 @@ class Checkpoint:
         value = cls(reader.u32(), reader.u32(), reader.u32(), reader.u32())
         reader.end()
         return value
+
+
+def encode_excluded(members: Iterable[int]) -> bytes:
+    """Return the canonical encoding of a set of member indices."""
+    return Writer(EXCLUDED).u32s(sorted(members)).done()
+
+
+def decode_excluded(data: bytes) -> frozenset[int]:
+    """Read a canonical encoding; raises :class:`MalformedMessage`."""
+    reader = Reader(data, EXCLUDED)
+    members = ascending(reader.u32s(MAX_MEMBERS))
+    reader.end()
+    return frozenset(members)
 
 
 class Journal:
@@ -175,6 +192,19 @@ class Journal:
     def count_session(self, number: int) -> None:
         """Note that session ``number`` is being set up, so that no other takes its number."""
         self._advance(replace(self.checkpoint(), session=number))
+
+    def exclude(self, members: Iterable[int]) -> None:
+        """Note members that no later session of the run is set up with."""
+        known = self.excluded()
+        if not known.issuperset(members):
+            write_atomic(
+                self.folder / "excluded.bin", encode_excluded(known.union(members)), mode=0o600
+            )
+
+    def excluded(self) -> frozenset[int]:
+        """Return the members that no later session of the run is set up with."""
+        data = self._read("excluded.bin")
+        return frozenset() if data is None else decode_excluded(data)
 
     def save_round(self, state: bytes) -> None:
         """Persist the slots used and the open round's state before acting on it."""

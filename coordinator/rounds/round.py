@@ -132,7 +132,7 @@ class RoundExchange:
             Instruction(payload=request, model=model),
             chosen,
             timeout=times.mask_s,
-            away_s=times.upload_stall_s,
+            away_s=times.away_s,
             group=str(attempt.round),
         ):
             received += self._take_masked(attempt, index, reply.answer)
@@ -173,9 +173,12 @@ class RoundExchange:
                     UNMASK, core.unmask_request(), alive, core.on_unmask, self._unmask_done
                 )
             if core.needs_release and core.can_release:
+                request = core.release_request()
+                # The certificate chosen: after a restart the very same one must be sent.
+                self._journal.save_round(core.dump_round())
                 self._unmask_step(
                     RELEASE,
-                    core.release_request(),
+                    request,
                     alive,
                     core.on_release,
                     lambda: core.can_finish,

@@ -10,7 +10,7 @@ from coordinator.rounds.context import RunContext
 from coordinator.rounds.errors import RoundBurnt, RunAborted, RunFailed, RunStopped, TooFewNow
 from coordinator.rounds.evaluation import alliance_metrics
 from coordinator.rounds.grouped import GroupedRounds
-from coordinator.rounds.journal import Journal
+from coordinator.rounds.journal import Checkpoint, Journal
 from coordinator.rounds.private_plan import stated_epsilon
 from coordinator.rounds.record import burnt_record, summed_record
 from coordinator.rounds.round import RoundExchange
@@ -136,10 +136,12 @@ class RunDriver:
         model = run.model()
         following = next_model(model, opened.mean)
         record = summed_record(result, session.core, run.journal, attempt, model, following)
+        # Once the round is over in the journal, nothing that is kept yields its figures again.
+        epsilon = run.manifest.evaluation.epsilon_milli / 1000
+        run.book.change_attempt(attempt, metrics=alliance_metrics(opened, epsilon))
         run.journal.finish_round(result.round, following, record.encode())
         run.journal.save_round(session.core.dump_round())
-        epsilon = run.manifest.evaluation.epsilon_milli / 1000
-        run.book.close_attempt(attempt, "summed", alliance_metrics(opened, epsilon))
+        run.book.close_attempt(attempt, "summed")
 
     def _burn(
         self, session: Session, attempt: Attempt, exchange: RoundExchange, error: RoundBurnt
@@ -148,16 +150,27 @@ class RunDriver:
         if facts is None:
             raise InternalError("a round was burnt before its survivors were fixed")
         run = self._run
+        # First, since once the round is over nothing says who cheated in it.
+        self._sessions.exclude(exchange.culprits)
         record = burnt_record(facts, session.core, run.journal, attempt, run.model())
         run.journal.burn_round(attempt.round, record.encode())
-        run.journal.forget_masked(attempt.round)
-        run.book.close_attempt(attempt, "burnt")
-        self._sessions.exclude(exchange.culprits)
+        self._end_burnt(attempt)
+        self._check_burnt_twice(f": {error.message}")
+
+    def _end_burnt(self, attempt: Attempt) -> None:
+        """Do what is left once the journal says that the round was burnt; may be repeated.
+
+        The try stays open to the last: after a crash it says that the session is the burnt one.
+        """
+        self._run.journal.forget_masked(attempt.round)
         self._sessions.drop()
-        if run.journal.checkpoint().burnt_in_a_row >= 2:
+        self._run.book.close_attempt(attempt, "burnt")
+
+    def _check_burnt_twice(self, why: str = "") -> None:
+        if self._run.journal.checkpoint().burnt_in_a_row >= 2:
             raise RunFailed(
                 "burnt_twice",
-                f"two rounds in a row gave no usable sum: {error.message}",
+                f"two rounds in a row gave no usable sum{why}",
                 hint="run again with half of the members to find out whose vectors are wrong",
             )
 
@@ -166,10 +179,10 @@ class RunDriver:
     def _resume(self) -> None:
         """Finish or abandon the round that a killed coordinator left open."""
         run, attempt = self._run, self._run.book.last_attempt()
-        done = run.journal.checkpoint().round
+        before = run.journal.checkpoint()
         session = self._sessions.resume()
         survivors = session.core.open_survivors if session else ()
-        if session and survivors and attempt and attempt.round == done + 1:
+        if session and survivors and attempt and attempt.round == before.round + 1:
             run.book.event("run.resumed", round=attempt.round, step="unmask")
             run.book.advance(RunState.RUNNING)
             self._finish_left_over(session, attempt, survivors)
@@ -179,7 +192,17 @@ class RunDriver:
             run.journal.save_round(session.core.dump_round())
         if attempt is not None:
             run.book.event("run.resumed", round=attempt.round, step="mask")
-            run.book.close_attempt(attempt, "summed" if attempt.round <= done else "abandoned")
+            self._close_left_over(attempt, before)
+        self._check_burnt_twice()
+
+    def _close_left_over(self, attempt: Attempt, journal: Checkpoint) -> None:
+        """End a try that a killed coordinator left open as the journal says that it ended."""
+        if attempt.round > journal.round:
+            self._run.book.close_attempt(attempt, "abandoned")
+        elif journal.burnt_in_a_row:
+            self._end_burnt(attempt)
+        else:
+            self._run.book.close_attempt(attempt, "summed")
 
     def _finish_left_over(
         self, session: Session, attempt: Attempt, survivors: tuple[int, ...]

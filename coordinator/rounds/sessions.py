@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 
 from coordinator.rounds.context import RunContext
 from coordinator.rounds.errors import RunFailed, TooFewNow
@@ -22,7 +23,7 @@ class SessionKeeper:
 
     def __init__(self, context: RunContext) -> None:
         self._run = context
-        self._refusals = Refusals()
+        self._refusals = Refusals(excluded=set(context.journal.excluded()))
         self._session: Session | None = None
         # A member that could not be set up is waited for in fewer and fewer rounds.
         self._retry_round: dict[int, int] = {}
@@ -33,11 +34,13 @@ class SessionKeeper:
 
         Raises:
             TooFewNow: there is none and, without ``wait``, there will be no second try.
-            RunFailed: so many members refused that the run can never reach its cohort.
+            RunFailed: so many members refused, or were excluded, that the run can never reach
+                its cohort.
         """
         pause = 1.0
         while True:
             self._run.check_stop()
+            self._check_refusals()
             self._ask_waiting(number)
             if self._session is None or self._waiting(number) or not self._session.core.slots_left:
                 self._renew(number)
@@ -81,20 +84,22 @@ class SessionKeeper:
         run.book.opened(ordinal, sorted(session.confirmed))
 
     def _exclude(self, outcome: SetupOutcome) -> None:
-        self._refusals.excluded |= set(outcome.excluded)
+        self.exclude(outcome.excluded)
         if not outcome.usable:
             self._run.book.event("session.complaints", excluded=list(outcome.excluded))
             raise TooFewNow("members complained about each other's boxes")
 
     def _check_refusals(self) -> None:
-        refused = self._refusals.final
-        possible = len(self._run.listed() - refused - self._refusals.excluded)
+        refused, excluded = self._refusals.final, self._refusals.excluded
+        possible = len(self._run.listed() - refused - excluded)
         needed = self._run.manifest.secure_sum.n_min
         if possible < needed:
+            out = f", {len(excluded)} are excluded" if excluded else ""
             raise RunFailed(
                 "too_few_members",
-                f"{len(refused)} members refused the run; {needed} are needed, {possible} are left",
-                hint="`run show` lists the reason codes",
+                f"{len(refused)} members refused the run{out}; {needed} are needed, {possible} "
+                "are left",
+                hint="`run show` lists the reason codes, `audit show` complaints and cheats",
             )
 
     # -- who is there -----------------------------------------------------------------------
@@ -145,9 +150,10 @@ class SessionKeeper:
             run.courier.pause(_GREETING_POLL_S)
             waited += _GREETING_POLL_S
 
-    def exclude(self, culprits: set[int]) -> None:
-        """Run the next sessions without members that were proven to cheat."""
-        self._refusals.excluded |= culprits
+    def exclude(self, members: Iterable[int]) -> None:
+        """Set up no later session of the run with ``members``, also after a restart."""
+        self._run.journal.exclude(members)
+        self._refusals.excluded.update(members)
 
     # -- end and resume ---------------------------------------------------------------------
 

@@ -96,10 +96,9 @@ def check_flower() -> Check:
 
 
 def _telemetry_is_off() -> bool:
-    from flwr.supercore import telemetry
+    from shared.fleet.internals import telemetry_switch
 
-    seen: str = telemetry.FLWR_TELEMETRY_ENABLED
-    return seen == QUIET["FLWR_TELEMETRY_ENABLED"]
+    return telemetry_switch() == QUIET["FLWR_TELEMETRY_ENABLED"]
 
 
 _VERSION = re.compile(r"[0-9A-Za-z.+!-]{1,40}")

@@ -1,4 +1,4 @@
-"""Flower messages as values and as bytes: the one place that touches Flower's internals.
+"""Flower messages as values and as bytes: the place that touches Flower's internals most.
 
 Flower's ``Message`` is public, but building one outside Flower's own processes needs a process-wide
 ``TaskIdentity``, and turning one into bytes needs ``flwr.common.serde``. Both may move with any
@@ -30,11 +30,11 @@ from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.proto.recorddict_pb2 import Array as ProtoArray
 from flwr.proto.recorddict_pb2 import ArrayRecord as ProtoArrayRecord
 from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
-from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from shared.clock import Clock, SystemClock
 from shared.errors import MalformedMessage
+from shared.fleet.internals import Run
 
 __all__ = [
     "COORDINATOR_NODE",

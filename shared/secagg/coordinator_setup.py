@@ -16,7 +16,14 @@ from shared.encoding import Reader, Writer
 from shared.errors import MalformedMessage
 from shared.limits import MAX_GROUP, MAX_SECAGG_FIELD_BYTES
 from shared.secagg import keys, wire
-from shared.secagg.errors import BadKey, BadMessage, OutOfOrder, RequestChanged, TooFew
+from shared.secagg.errors import (
+    BadKey,
+    BadMessage,
+    OutOfOrder,
+    RequestChanged,
+    TermsRefused,
+    TooFew,
+)
 from shared.secagg.evidence import SetupEvidence
 from shared.secagg.messages import (
     HASH,
@@ -245,16 +252,26 @@ class SetupBook:
         """Read :meth:`encode`'s bytes by taking every message again.
 
         Raises:
-            MalformedMessage, VerificationError: a message does not hold.
+            MalformedMessage: the bytes are no finished, usable set-up.
+            VerificationError: a message in it does not hold.
         """
-        reader = Reader(data, DOMAIN + "setup")
+        try:
+            book = cls._read(Reader(data, DOMAIN + "setup"))
+        except (OutOfOrder, TermsRefused, TooFew) as error:
+            raise MalformedMessage(f"the stored set-up is damaged: {error.message}") from error
+        if not book.ready:
+            raise MalformedMessage("the stored set-up ended in complaints")
+        return book
+
+    @classmethod
+    def _read(cls, reader: Reader) -> SetupBook:
         book = cls(SessionTerms.decode(reader.blob()))
         for index, message in _read_table(reader):
             book.add_advertisement(index, message)
         book.close_advertising()
         for index, message in _read_table(reader):
             book.add_shares(index, message)
-        book.confirm_body(min(book.bundles))
+        book.confirm_body(min(book.bundles, default=0))
         for index, message in _read_table(reader):
             book.add_confirmation(index, message)
         reader.end()
@@ -279,6 +296,8 @@ def _decode_blamed(body: bytes) -> tuple[int, ...]:
 
 
 def _read_table(reader: Reader) -> list[tuple[int, bytes]]:
-    return [
+    table = [
         (reader.u32(), reader.blob(MAX_SECAGG_FIELD_BYTES)) for _ in range(reader.u32(MAX_GROUP))
     ]
+    ascending(index for index, _ in table)
+    return table

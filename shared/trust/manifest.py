@@ -102,11 +102,19 @@ class EvaluationTerms:
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Seconds the coordinator waits in each step."""
+    """Seconds the coordinator waits in each step.
+
+    Attributes:
+        setup_s: for each step of a set-up.
+        mask_s: for the masked vectors, training included.
+        away_s: for those still missing once all of them are disconnected. A stalled upload is
+            the transport's business (:class:`shared.fleet.wire.Timing`), not a run's.
+        unmask_s: for each unmask step, asked again for up to ten times that.
+    """
 
     setup_s: int = 30
     mask_s: int = 3600
-    upload_stall_s: int = 60
+    away_s: int = 60
     unmask_s: int = 60
 
 
@@ -317,7 +325,7 @@ def _write_terms(writer: Writer, manifest: RunManifest) -> None:
         evaluation.min_rows,
         timeouts.setup_s,
         timeouts.mask_s,
-        timeouts.upload_stall_s,
+        timeouts.away_s,
         timeouts.unmask_s,
     ):
         writer.u32(value)

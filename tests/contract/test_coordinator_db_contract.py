@@ -1,6 +1,7 @@
 """What the coordinator's database promises, on every database it runs on.
 
-SQLite always; PostgreSQL as well when TOUCHSTONE_TEST_POSTGRES holds the URL of an empty one.
+SQLite always. PostgreSQL on a server that is started for this, where one is installed, or on the
+empty database whose URL TOUCHSTONE_TEST_POSTGRES holds; else its tests are skipped and say why.
 """
 
 from __future__ import annotations
@@ -33,19 +34,31 @@ from coordinator.db.tables import Table
 from shared.audit.chain import Head
 from shared.clock import FixedClock, from_unix
 from shared.errors import BadInput, NotFound, StateError, VerificationError
+from tests.support import postgres
 
 NOW = from_unix(1_780_000_000)
 URL = os.environ.get("TOUCHSTONE_TEST_POSTGRES", "")
-KINDS = ["sqlite", *([pytest.param("postgres", marks=pytest.mark.postgres)] if URL else [])]
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(scope="module")
+def postgres_url() -> Iterator[str]:
+    reason = "" if URL else postgres.missing()
+    if reason:
+        pytest.skip(f"{reason}, and TOUCHSTONE_TEST_POSTGRES is not set")
+    if URL:
+        yield URL
+        return
+    with postgres.server() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     clock = FixedClock(NOW)
     if request.param == "sqlite":
         database = Database.open(tmp_path, clock=clock, create=True)
     else:
-        database = Database.open(URL, clock=clock)
+        database = Database.open(request.getfixturevalue("postgres_url"), clock=clock)
         with database.engine.begin() as connection:
             for table in reversed(Table.metadata.sorted_tables):
                 connection.execute(table.delete())

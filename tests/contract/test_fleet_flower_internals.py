@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,11 +17,13 @@ from flwr.common import serde
 from flwr.common.constant import ErrorCode
 from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.serverapp import Grid
+from flwr.supercore import telemetry
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from coordinator.fleet.grid import AllianceGrid
 from shared.errors import MalformedMessage
+from shared.fleet import internals
 from shared.fleet.environment import QUIET
 from shared.fleet.messages import (
     decode,
@@ -36,6 +41,37 @@ from tests.support.fleet import content, echo
 def test_telemetry_and_update_check_are_off() -> None:
     assert {name: os.environ[name] for name in QUIET} == QUIET
     assert QUIET == {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
+
+
+ROOT = Path(__file__).parents[2]
+PUBLIC = {"flwr.app", "flwr.clientapp", "flwr.serverapp"}
+"""What Flower documents as its interface; everything else may move with any release."""
+
+
+def imports_of_flower(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names = [node.module or ""]
+        else:
+            continue
+        yield from (name for name in names if name.split(".")[0] == "flwr")
+
+
+def test_only_shared_fleet_imports_what_is_not_public() -> None:
+    seen: dict[bool, set[str]] = {True: set(), False: set()}
+    for package in ("shared", "coordinator", "participant", "simulations"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            inside = path.parent == ROOT / "shared" / "fleet"
+            seen[inside] |= set(imports_of_flower(path))
+    assert seen[False] == PUBLIC
+    assert seen[True] - PUBLIC, "the search finds nothing"
+
+
+def test_the_telemetry_switch_is_where_we_look_for_it() -> None:
+    assert internals.Run is Run
+    assert telemetry.FLWR_TELEMETRY_ENABLED == internals.telemetry_switch() == "0"
 
 
 def test_serialisation_is_where_we_look_for_it() -> None:

@@ -26,7 +26,7 @@ from flwr.app import ConfigRecord, RecordDict
 from google.protobuf.message import DecodeError
 
 from coordinator.rounds.drawing import Progress
-from coordinator.rounds.journal import Checkpoint
+from coordinator.rounds.journal import Checkpoint, decode_excluded, encode_excluded
 from participant.deployment.head import HeadFile
 from participant.deployment.local_model import LocalModel
 from participant.node.drawings import Drawn
@@ -49,6 +49,7 @@ from shared.secagg import (
     SetupEvidence,
     wire,
 )
+from shared.secagg.coordinator_setup import SetupBook, _decode_blamed
 from shared.secagg.member_state import MemberState
 from shared.secagg.messages import decode_blobs
 from shared.secagg.round_messages import (
@@ -204,6 +205,14 @@ def _body(step: str) -> bytes:
     return wire.verified_body(recorded()[step][0])
 
 
+def _setup(data: bytes) -> object:
+    """A coordinator's stored set-up; too slow to be tried with every byte changed."""
+    book = SetupBook.decode(data)
+    if book.encode() != data:
+        raise AssertionError("a set-up was read from bytes that are not its encoding")
+    return book
+
+
 def _resume(data: bytes) -> object:
     """A coordinator's stored round beside its intact set-up and accumulator."""
     seen = recorded()
@@ -242,6 +251,12 @@ def _secagg() -> dict[str, Target]:
         "quantiser": _of(Quantiser, Quantiser(16, 1.0).encode()),
         "member-state": _of(MemberState, seen["state"][0]),
         "guard": Target(RunGuard.load, (seen["guard"][0],), lambda value: value.dump()),
+        "complaint": Target(
+            _decode_blamed,
+            (Writer().u32s((2, 5)).done(),),
+            lambda blamed: Writer().u32s(blamed).done(),
+        ),
+        "coordinator-setup": Target(_setup, (seen["setup"][0],)),
         "coordinator-round": Target(_resume, (seen["round"][0],)),
     }
 
@@ -310,6 +325,7 @@ def _models() -> dict[str, Target]:
         ),
         "personal-head": Target(HeadFile.decode, (_head(),)),
         "checkpoint": _of(Checkpoint, Checkpoint(3, 2, 1, 1).encode()),
+        "excluded": Target(decode_excluded, (encode_excluded({2, 7, 300}),), encode_excluded),
     }
 
 

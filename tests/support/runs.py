@@ -8,13 +8,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import shared.fleet.environment  # noqa: F401
 
 # isort: split
 import numpy as np
+import pytest
 from flwr.app import Context, RecordDict
 
 from coordinator.app import app as server_app
@@ -22,6 +23,7 @@ from coordinator.db import Database
 from coordinator.db.records import Round, Run
 from coordinator.enrolment.files import load_signing_key
 from coordinator.enrolment.service import roster
+from coordinator.rounds import plan
 from coordinator.rounds.launch import start_run
 from coordinator.rounds.plan import RunSettings
 from participant.app import make_app
@@ -33,7 +35,7 @@ from shared.limits import MIN_GROUP
 from shared.model.layout import ModelSpec
 from shared.secagg import Evaluation
 from shared.trust.audit import verify_past_manifest
-from shared.trust.manifest import RunManifest
+from shared.trust.manifest import RunManifest, SecureSumTerms
 from tests.support.alliance import Alliance, found_alliance
 from tests.support.grid import InProcessGrid
 
@@ -186,6 +188,16 @@ def federation(
         grid.close()
         nodes.close()
         database.close()
+
+
+def few_slots(monkeypatch: pytest.MonkeyPatch, slots: int) -> None:
+    """Let a session prepare ``slots`` rounds instead of 32: it is set up faster, and used up."""
+    honest = plan.secure_sum_terms
+
+    def terms(settings: RunSettings, n: int) -> SecureSumTerms:
+        return replace(honest(settings, n), slots=slots)
+
+    monkeypatch.setattr(plan, "secure_sum_terms", terms)
 
 
 def prepare_members(alliance: Alliance, database: Database, policy: str = POLICY) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -47,6 +48,21 @@ def test_members_are_chosen_by_name_and_listed_in_order():
     assert [member.index for member in manifest.members] == [1, 2, 3, 4, 7]
     with pytest.raises(NotFound):
         built(members=("nobody",))
+
+
+def test_the_manifest_carries_the_time_outs_under_the_operators_names():
+    times = built(setup_s=11, mask_s=12, away_s=13, unmask_s=14).timeouts
+    assert asdict(times) == {"setup_s": 11, "mask_s": 12, "away_s": 13, "unmask_s": 14}
+
+
+def test_excluded_members_are_kept_and_added_to(tmp_path):
+    journal = Journal.create(tmp_path / "run", b"manifest", np.zeros(4, dtype=np.float32))
+    assert journal.excluded() == frozenset()
+    journal.exclude([])
+    assert not (journal.folder / "excluded.bin").exists()
+    journal.exclude({7, 2})
+    journal.exclude([2, 300])
+    assert Journal(journal.folder).excluded() == {2, 7, 300}
 
 
 def test_start_writes_a_pending_run_and_abort_ends_it_once(tmp_path):
