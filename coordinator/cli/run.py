@@ -25,6 +25,7 @@ from shared.errors import BadInput
 from shared.fleet.refusals import NOT_YET
 from shared.privacy.terms import RATE, STEPS
 from shared.progress import counting
+from shared.trust.names import check_purpose
 
 runs = typer.Typer(help="Start, watch and inspect training runs.", no_args_is_help=True)
 POLL_S = 0.25
@@ -97,6 +98,7 @@ def start(
     as_json: bool = JsonFlag,
 ) -> None:
     """Sign a run manifest and hand it to `serve`; returns at once with the run's id."""
+    check_purpose(purpose)
     fields = {name: value for name, value in locals().items() if name in RunSettings.model_fields}
     try:
         settings = RunSettings.model_validate({**fields, "members": tuple(member or ())})
