@@ -121,4 +121,10 @@ def parse_authority(text: str) -> tuple[str, int]:
         raise BadInput(f"{text[:MAX_NAME]!r} is not HOST:PORT", hint="for example 127.0.0.1:7443")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
-    return check_host(host), check_port(int(port))
+    try:
+        return check_host(host), check_port(int(port))
+    except BadInput as error:
+        # Who types an address did not found the alliance, so the founder's hint is not for them.
+        raise BadInput(
+            f"{text[:MAX_NAME]!r} is not HOST:PORT", hint="for example 127.0.0.1:7443"
+        ) from error
