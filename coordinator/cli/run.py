@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from coordinator.audit.run_audit import audit_run
-from coordinator.cli.options import StateDir, opened
+from coordinator.cli.options import DryRun, StateDir, opened
 from coordinator.db import Database
 from coordinator.db.records import Refusal, Round, Run, RunState
 from coordinator.enrolment.service import roster
@@ -136,12 +136,16 @@ def abort(
     run: RunId,
     state_dir: StateDir,
     reason: Annotated[str, typer.Option(help="Why; members and the audit log see it.")] = "",
+    dry_run: DryRun = False,
     as_json: bool = JsonFlag,
 ) -> None:
     """End a run without a release."""
     with opened(state_dir) as db:
         found = db.read("find_run", lambda unit: unit.runs.resolve(run))
-        result = "aborted" if abort_run(db, found.run_id, reason) else "already_ended"
+        if dry_run:
+            result = "already_ended" if found.state.terminal else "would_abort"
+        else:
+            result = "aborted" if abort_run(db, found.run_id, reason) else "already_ended"
     emit({"run_id": found.run_id, "result": result}, as_json=as_json, text=result)
 
 
