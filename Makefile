@@ -17,7 +17,7 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 .PHONY: help install demo test lint types imports protos protos-check bench bench-secagg bench-memory bench-groups bench-import study-members study-privacy study-privacy-gates clean
 
 help:
-	@echo "make demo     found an alliance of five members, train, release, deploy, score (about 4 min)"
+	@echo "make demo     found an alliance of five members, train, release, deploy, score (about 2 min)"
 	@echo "              make demo DATA=FOLDER does it on the real online-shops data set in FOLDER"
 	@echo "make test     the whole test suite, on WORKERS=2 processes"
 	@echo "make lint     ruff · make types: mypy · make imports: the layering contract"
@@ -44,7 +44,7 @@ $(STAMP): pyproject.toml setup.py
 	@touch $@
 
 demo: $(STAMP)
-	@$(BIN)/python -m simulations.demo --report $(REPORT) $(if $(DATA),--data $(DATA))
+	@$(BIN)/python -m simulations.demo --report $(REPORT) $(if $(DATA),--data "$(DATA)")
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
@@ -81,7 +81,7 @@ bench-import: $(STAMP)
 	$(BIN)/python benchmarks/import_speed.py
 
 study-members: $(STAMP)
-	@$(BIN)/python -m simulations.studies.member_size $(if $(DATA),--data $(DATA))
+	@$(BIN)/python -m simulations.studies.member_size $(if $(DATA),--data "$(DATA)")
 
 study-privacy: $(STAMP)
 	@$(BIN)/python -m simulations.studies.privacy_utility --per-week 105 --members 8 $(if $(DATA),--data "$(DATA)/fraudulent_online_shops")

@@ -35,6 +35,7 @@ from coordinator.fleet.servicer import FleetServicer
 from coordinator.registry import servicer as registry
 from shared.errors import NetworkError, TouchstoneError
 from shared.fleet.wire import Timing, channel_options
+from shared.limits import MAX_MEMBER_CALLS
 from shared.locks import process_lock
 from shared.logs import log_to
 from shared.memory import return_large_blocks
@@ -127,7 +128,9 @@ async def _listening(
     state_dir: Path, db: Database, alliance: Alliance, hub: Hub, timing: Timing
 ) -> AsyncIterator[None]:
     bind = CoordinatorConfig.load(state_dir).server.bind
-    members = grpc.aio.server(options=channel_options(timing))
+    members = grpc.aio.server(
+        options=channel_options(timing), maximum_concurrent_rpcs=MAX_MEMBER_CALLS
+    )
     gatekeeper = Gatekeeper.open(state_dir, db)
     fleet = FleetServicer(hub, gatekeeper, timing=timing, seen=_seen(db))
     fleet_pb2_grpc.add_FleetServiceServicer_to_server(fleet, members)

@@ -5,22 +5,29 @@ Data goes to stdout; messages, progress and errors go to stderr.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import click
 import typer
-from rich.console import Console
 
-from shared.errors import Exit, PolicyRefused, TouchstoneError
+from shared.errors import (
+    Exit,
+    InternalError,
+    Interrupted,
+    PolicyRefused,
+    SystemRefused,
+    TouchstoneError,
+    UsageMistake,
+)
+from shared.terminal import PlainConsole, to_json
 
-# Without emoji=False, rich prints the ":AB:" in a fingerprint as a picture.
-err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
-out = Console(highlight=False, soft_wrap=True, emoji=False)
+err = PlainConsole(stderr=True)
+out = PlainConsole()
 
 JsonFlag = typer.Option(False, "--json", help="Print one JSON object instead of text.")
 
@@ -33,8 +40,7 @@ def say(text: str) -> None:
 def emit(data: dict[str, Any], *, as_json: bool, text: str | Callable[[], None] = "") -> None:
     """Print a command's result: the JSON envelope, or a text (or a function that prints it)."""
     if as_json:
-        envelope = {"schema_version": 1, "status": "ok", "data": data}
-        sys.stdout.write(json.dumps(envelope, ensure_ascii=False) + "\n")
+        _write({"schema_version": 1, "status": "ok", "data": data})
     elif callable(text):
         text()
     elif text:
@@ -61,15 +67,21 @@ def add_version(app: typer.Typer) -> None:
 
 
 def _report(error: TouchstoneError) -> None:
+    """Tell of an error, once as JSON where that was asked for and once for people."""
     if "--json" in sys.argv:
         body: dict[str, Any] = {"code": error.code, "message": error.message, "hint": error.hint}
         if isinstance(error, PolicyRefused):
             body["reason"] = error.reason
-        envelope = {"schema_version": 1, "status": "error", "error": body}
-        sys.stdout.write(json.dumps(envelope, ensure_ascii=False) + "\n")
-    err.print(f"error: {error.message}", markup=False)
+        with suppress(OSError):  # whoever read standard output may be what went away
+            _write({"schema_version": 1, "status": "error", "error": body})
+    err.print(f"error: {error.message}")
     if error.hint:
-        err.print(f"hint: {error.hint}", markup=False)
+        err.print(f"hint: {error.hint}")
+
+
+def _write(envelope: dict[str, Any]) -> None:
+    sys.stdout.write(to_json(envelope) + "\n")
+    sys.stdout.flush()
 
 
 def run_app(app: typer.Typer, name: str) -> int:
@@ -79,31 +91,40 @@ def run_app(app: typer.Typer, name: str) -> int:
         sys.argv.remove("--debug")
     try:
         result = app(prog_name=name, standalone_mode=False)
-    except TouchstoneError as error:
-        _report(error)
-        if debug:
-            traceback.print_exc()
-        return int(error.exit_code)
-    except click.exceptions.Abort:
-        err.print("interrupted", markup=False)
-        return int(Exit.INTERRUPTED)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return int(Exit.USAGE)
-    except KeyboardInterrupt:
-        err.print("interrupted", markup=False)
-        return int(Exit.INTERRUPTED)
-    except OSError as error:
-        err.print(f"error: {error.strerror or error}", markup=False)
-        if error.filename:
-            err.print(f"hint: the path was {error.filename}", markup=False)
+    except BaseException as error:  # noqa: BLE001 - the last line of defence of a process
+        typed = _typed(error, name)
+        _report(typed)
         if debug:
             traceback.print_exc()
-        return int(Exit.CONFIG)
-    except Exception as error:  # noqa: BLE001 - the last line of defence of a process
-        err.print(f"error: unexpected {type(error).__name__}; this is a bug", markup=False)
-        err.print("hint: run again with --debug to see where", markup=False)
-        if debug:
-            traceback.print_exc()
-        return int(Exit.BUG)
+        return int(typed.exit_code)
+    if result == Exit.INTERRUPTED:  # typer's answer to ^C
+        _report(Interrupted("interrupted"))
     return int(result) if isinstance(result, int) else int(Exit.OK)
+
+
+def _typed(error: BaseException, name: str) -> TouchstoneError:
+    """Return the typed error that a person is told of ``error``."""
+    if isinstance(error, TouchstoneError):
+        return error
+    if isinstance(error, click.ClickException):
+        return _misused(error, name)
+    if isinstance(error, click.exceptions.Abort | KeyboardInterrupt):
+        return Interrupted("interrupted")
+    if isinstance(error, OSError):
+        where = f"the path was {error.filename}" if error.filename else ""
+        return SystemRefused(str(error.strerror or error), hint=where)
+    return InternalError(
+        f"unexpected {type(error).__name__}; this is a bug",
+        hint="run again with --debug to see where",
+    )
+
+
+def _misused(error: click.ClickException, name: str) -> UsageMistake:
+    text = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else name
+    hint = f"`{command} --help` lists what it takes"
+    return UsageMistake(text[:1].lower() + text[1:], hint=hint)

@@ -51,6 +51,22 @@ class BadInput(TouchstoneError):
     grpc_status = "INVALID_ARGUMENT"
 
 
+class UsageMistake(TouchstoneError):
+    """An option or argument of the command line is wrong or missing."""
+
+    code = "usage"
+    exit_code = Exit.USAGE
+    grpc_status = "INVALID_ARGUMENT"
+
+
+class Interrupted(TouchstoneError):
+    """The person at the keyboard ended the command."""
+
+    code = "interrupted"
+    exit_code = Exit.INTERRUPTED
+    grpc_status = "CANCELLED"
+
+
 class ConfigError(TouchstoneError):
     """A configuration file is wrong."""
 
@@ -79,6 +95,12 @@ class StorageError(StateError):
 
     code = "storage"
     grpc_status = "RESOURCE_EXHAUSTED"
+
+
+class SystemRefused(StateError):
+    """The operating system refused something, such as reading a file."""
+
+    code = "system"
 
 
 class AuthError(TouchstoneError):

@@ -23,7 +23,23 @@ CHUNK_BYTES = 512 * 1024
 """Payload of one frame: well under gRPC's 4 MiB limit, large enough to keep the pipe full."""
 
 MAX_MESSAGE_BYTES = 512 * 1024 * 1024
-"""One fleet message after reassembly."""
+"""One fleet message after reassembly, where nothing tighter is known of it."""
+
+MAX_MESSAGE_FIELDS = 1024
+"""Fields in one fleet message, nested ones counted: ours have under fifty. A field of two bytes
+becomes an object of a hundred."""
+
+MAX_MESSAGE_LIST_BYTES = 64
+"""Packed numbers in one field of a fleet message: an array's shape. Decoded, each byte of such a
+list takes up to 22; models and vectors travel as plain bytes."""
+
+MAX_MESSAGE_TEXT_BYTES = 16 * 1024
+"""One text in a fleet message: names, codes, reasons. A text in memory takes up to four bytes for
+each byte on the wire."""
+
+MAX_SHORT_REPLY_BYTES = 64 * 1024
+"""A reply that carries neither a vector nor set-up shares: the longest, a round's shares of 64
+members, has 4 KiB."""
 
 GRANT_BYTES = 1024 * 1024
 """Uploads above this wait for a grant, so that coordinator memory does not grow with members."""
@@ -111,6 +127,21 @@ MAX_MESSAGE_ID_CHARS = 64
 
 MAX_HELD_MESSAGES = 64
 """Instructions one node keeps at once; a run has one or two open for a member."""
+
+MAX_INSTRUCTION_BYTES = 4 * MAX_MODEL_VALUES + MAX_SECAGG_FIELD_BYTES + 1024 * 1024
+"""One instruction to a member: the largest model's float32 values, a message of the secure sum, and
+a signed manifest of MAX_MEMBERS members with the framing."""
+
+MAX_HELD_BYTES = MAX_INSTRUCTION_BYTES
+"""Instructions that wait at a node for the one it works on, together: the largest one, or many of
+the usual few MB. What a coordinator sends a busy node must not fill its memory."""
+
+MAX_CALLS_OF_MEMBER = 4
+"""Calls that one member has open at once of one service: its stream and one that is being replaced,
+or a download or two. Each may hold a file's worth of memory at the coordinator."""
+
+MAX_MEMBER_CALLS = 2 * MAX_MEMBERS
+"""Calls on the members' port at once: every member's stream, and one more of each."""
 
 MAX_SEND_ATTEMPTS = 3
 """Times a message that arrives damaged is sent again; TLS makes even the first one a surprise."""

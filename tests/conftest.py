@@ -54,6 +54,13 @@ def _is_local(address: Any) -> bool:
 
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catch Python code of this process that reaches out by mistake; no more than that.
+
+    gRPC's C core and polars open sockets of their own, and child processes load no fixture: neither
+    passes here. That tests give gRPC and child processes nothing but loopback addresses is a rule
+    for whoever writes them.
+    """
+
     def connect(self: socket.socket, address: Any) -> None:
         if not _is_local(address):
             raise OSError(f"a test tried to reach {address[0]}")

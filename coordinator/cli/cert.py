@@ -7,8 +7,8 @@ from pathlib import Path
 import typer
 from cryptography import x509
 
-from coordinator.cli.options import StateDir, opened
-from coordinator.enrolment.files import load_ca, load_server_pair
+from coordinator.cli.options import DryRun, StateDir, opened
+from coordinator.enrolment.files import load_authority, load_ca, load_server_pair
 from coordinator.enrolment.server_certificate import renew_server
 from shared.clock import SystemClock, rfc3339
 from shared.console import JsonFlag, emit
@@ -30,12 +30,15 @@ def show(state_dir: StateDir, as_json: bool = JsonFlag) -> None:
 
 
 @certs.command("renew")
-def renew(state_dir: StateDir, as_json: bool = JsonFlag) -> None:
+def renew(state_dir: StateDir, dry_run: DryRun = False, as_json: bool = JsonFlag) -> None:
     """Issue the server's certificate anew now; a running `serve` takes it up by itself."""
-    with opened(state_dir) as db:
-        renew_server(state_dir, db)
-    rows = _rows(state_dir)
-    emit({"certificates": rows}, as_json=as_json, text=_text(rows))
+    if dry_run:
+        load_authority(state_dir)  # what issuing needs
+    else:
+        with opened(state_dir) as db:
+            renew_server(state_dir, db)
+    rows, result = _rows(state_dir), "would_renew" if dry_run else "renewed"
+    emit({"result": result, "certificates": rows}, as_json=as_json, text=f"{result}\n{_text(rows)}")
 
 
 def _rows(state_dir: Path) -> list[dict[str, object]]:

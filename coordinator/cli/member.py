@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from coordinator.cli.options import StateDir, duration, opened
+from coordinator.cli.options import DryRun, StateDir, duration, opened
 from coordinator.db.records import Invitation, Member, MemberStatus
-from coordinator.enrolment.service import invite, revoke, withdraw
+from coordinator.enrolment.service import check_invitation, invite, revoke, withdraw
 from shared.clock import rfc3339
 from shared.console import JsonFlag, emit, out, say
 from shared.errors import StateError, TouchstoneError
@@ -28,6 +28,7 @@ def invite_member(
     state_dir: StateDir,
     token_out: Annotated[Path, typer.Option("--token-out", help="Where to write the token.")],
     expires: Annotated[str, typer.Option("--expires", help="90m, 72h or 7d.")] = "72h",
+    dry_run: DryRun = False,
     as_json: bool = JsonFlag,
 ) -> None:
     """Write a one-time token for a newcomer; an earlier unused one stops working."""
@@ -37,6 +38,11 @@ def invite_member(
             f"{token_out} exists already", hint="remove it or choose another --token-out"
         )
     with opened(state_dir) as db:
+        if dry_run:
+            check_invitation(db, name, expires=lasts)
+            data = {"result": "would_invite", "member_id": name, "token_file": str(token_out)}
+            emit(data, as_json=as_json, text=f"would_invite: {name}, token in {token_out}")
+            return
         invitation = invite(state_dir, db, name, expires=lasts)
         try:
             write_invitation(token_out, invitation)
@@ -72,7 +78,7 @@ def list_members(state_dir: StateDir, as_json: bool = JsonFlag) -> None:
 def revoke_member(
     name: Name,
     state_dir: StateDir,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")] = False,
+    dry_run: DryRun = False,
     as_json: bool = JsonFlag,
 ) -> None:
     """Shut a member out for good: its certificate is refused from now on."""

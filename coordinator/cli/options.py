@@ -18,6 +18,8 @@ StateDir = Annotated[
     Path, typer.Option("--dir", help="The coordinator's folder.", envvar="TOUCHSTONE_DIR")
 ]
 
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")]
+
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from coordinator.audit.run_audit import audit_run
-from coordinator.cli.options import StateDir, opened
+from coordinator.cli.options import DryRun, StateDir, opened
 from coordinator.db import Database
 from coordinator.db.records import Refusal, Round, Run, RunState
 from coordinator.enrolment.service import roster
@@ -25,6 +25,7 @@ from shared.errors import BadInput
 from shared.fleet.refusals import NOT_YET
 from shared.privacy.terms import RATE, STEPS
 from shared.progress import counting
+from shared.trust.names import check_purpose
 
 runs = typer.Typer(help="Start, watch and inspect training runs.", no_args_is_help=True)
 POLL_S = 0.25
@@ -97,6 +98,7 @@ def start(
     as_json: bool = JsonFlag,
 ) -> None:
     """Sign a run manifest and hand it to `serve`; returns at once with the run's id."""
+    check_purpose(purpose)
     fields = {name: value for name, value in locals().items() if name in RunSettings.model_fields}
     try:
         settings = RunSettings.model_validate({**fields, "members": tuple(member or ())})
@@ -134,12 +136,16 @@ def abort(
     run: RunId,
     state_dir: StateDir,
     reason: Annotated[str, typer.Option(help="Why; members and the audit log see it.")] = "",
+    dry_run: DryRun = False,
     as_json: bool = JsonFlag,
 ) -> None:
     """End a run without a release."""
     with opened(state_dir) as db:
         found = db.read("find_run", lambda unit: unit.runs.resolve(run))
-        result = "aborted" if abort_run(db, found.run_id, reason) else "already_ended"
+        if dry_run:
+            result = "already_ended" if found.state.terminal else "would_abort"
+        else:
+            result = "aborted" if abort_run(db, found.run_id, reason) else "already_ended"
     emit({"run_id": found.run_id, "result": result}, as_json=as_json, text=result)
 
 

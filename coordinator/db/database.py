@@ -25,6 +25,9 @@ T = TypeVar("T")
 ATTEMPTS = 5
 FILE_NAME = "touchstone.db"
 
+_DAMAGED = ("malformed", "not a database")
+"""What SQLite says of a file that was cut off or overwritten."""
+
 _RETRIED_SQLSTATES = {"40001", "40P01"}  # PostgreSQL: serialization failure, deadlock
 
 _log = logging.getLogger(__name__)
@@ -138,6 +141,12 @@ def _url_of(folder: Path, *, create: bool) -> str:
 
 
 def _unusable(name: str, error: DatabaseError) -> StorageError:
+    if any(sign in str(error.orig) for sign in _DAMAGED):
+        return StorageError(
+            f"{FILE_NAME} is damaged",
+            hint="stop serve and restore a backup of the state folder",
+            detail=str(error.orig),
+        )
     return StorageError(
         f"the database refused to {name.replace('_', ' ')}",
         hint="check free space and the permissions of the state folder",

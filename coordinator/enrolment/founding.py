@@ -15,7 +15,7 @@ from coordinator.db import Database, Unit
 from coordinator.db.records import Alliance
 from coordinator.enrolment.files import KeyFiles, load_ca
 from shared.clock import Clock, SystemClock
-from shared.errors import StateError
+from shared.errors import NotFound, StateError
 from shared.files import storage_error, write_atomic
 from shared.trust.authority import Authority, found_authority
 from shared.trust.certificates import alliance_id_of, fingerprint, to_pem
@@ -89,6 +89,22 @@ def found(
         return Founded(alliance, fresh=True)
 
 
+def check_founding(state_dir: Path, *, name: str, host: str, port: int) -> Alliance | None:
+    """Return the alliance that is in ``state_dir``, if any; change nothing.
+
+    Raises:
+        BadInput: a name, host or port is malformed.
+        StateError: the folder cannot be used.
+    """
+    check_alliance_name(name)
+    check_host(host)
+    check_port(port)
+    try:
+        return _existing(state_dir, SystemClock(), create=False)
+    except NotFound:
+        return None
+
+
 @contextmanager
 def _only_one(state_dir: Path) -> Iterator[None]:
     path = state_dir / ".founding.lock"
@@ -105,10 +121,10 @@ def _only_one(state_dir: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _existing(state_dir: Path, clock: Clock) -> Alliance | None:
+def _existing(state_dir: Path, clock: Clock, *, create: bool = True) -> Alliance | None:
     if not (state_dir / "coordinator.toml").exists():
         return None
-    db = Database.open(state_dir, clock=clock, create=True)
+    db = Database.open(state_dir, clock=clock, create=create)
     try:
         alliance = db.read("find_alliance", lambda unit: unit.alliance.find())
     finally:

@@ -35,19 +35,12 @@ def invite(
         BadInput: the name or the duration is out of bounds.
         StateError: there is a member of that name already.
     """
-    check_member_id(member_id)
-    if not timedelta(0) < expires <= LONGEST_EXPIRY:
-        raise BadInput("an invitation lasts at most 30 days", hint="for example --expires 72h")
+    _check_words(member_id, expires)
     ca_pem, token, now = to_pem(load_ca(state_dir)), new_token(), db.clock.now()
     record = InvitationRecord(member_id, token_hash(token), now, now + expires)
 
     def work(unit: Unit) -> Alliance:
-        member = unit.members.find(member_id)
-        if member is not None:
-            raise StateError(
-                f"there is already a member {member_id!r} ({member.status})",
-                hint="names are never given twice; choose another",
-            )
+        _check_free(unit, member_id)
         voided = unit.invitations.replace(member_id, now)
         unit.invitations.add(record)
         body = {"member_id": member_id, "expires_at": rfc3339(record.expires_at), "voided": voided}
@@ -66,6 +59,27 @@ def invite(
         ca_pem=ca_pem,
         token=token,
     )
+
+
+def check_invitation(db: Database, member_id: str, *, expires: timedelta) -> None:
+    """Refuse what :func:`invite` would refuse, and change nothing; raises as it does."""
+    _check_words(member_id, expires)
+    db.read("check_invitation", lambda unit: _check_free(unit, member_id))
+
+
+def _check_words(member_id: str, expires: timedelta) -> None:
+    check_member_id(member_id)
+    if not timedelta(0) < expires <= LONGEST_EXPIRY:
+        raise BadInput("an invitation lasts at most 30 days", hint="for example --expires 72h")
+
+
+def _check_free(unit: Unit, member_id: str) -> None:
+    member = unit.members.find(member_id)
+    if member is not None:
+        raise StateError(
+            f"there is already a member {member_id!r} ({member.status})",
+            hint="names are never given twice; choose another",
+        )
 
 
 def withdraw(db: Database, member_id: str) -> None:

@@ -186,6 +186,12 @@ class Hub:
             self.audit("fleet.reply_forged", {"member": index, "message_id": key})
         return fit
 
+    def reply_limit(self, key: str, index: int) -> int:
+        """Return the most bytes the member's reply may have; 0 where none is expected."""
+        with self._changed:
+            entry = self._mailbox.open_entry(key, index)
+            return entry.reply_limit if entry else 0
+
     def request_grant(self, key: str, index: int) -> None:
         """Queue the member's large reply to ``key``; its link hears when it may come."""
         with self._changed:

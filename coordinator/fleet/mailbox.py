@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from coordinator.fleet.allowance import reply_limit
 from coordinator.fleet.outgoing import Body, Outgoing
 from shared.clock import Clock
 from shared.errors import MalformedMessage
@@ -59,6 +60,11 @@ class Entry:
     def key(self) -> str:
         """Id of the instruction."""
         return str(self.metadata.message_id)
+
+    @property
+    def reply_limit(self) -> int:
+        """The most bytes its reply may have."""
+        return reply_limit(str(self.metadata.message_type), self.wire.size)
 
     @property
     def is_error(self) -> bool:

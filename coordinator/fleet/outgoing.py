@@ -12,6 +12,7 @@ from alliance.v1 import fleet_pb2 as pb
 
 from shared.fleet.chunks import check_size, pieces_of
 from shared.fleet.messages import Message, Metadata, encode_body, encode_metadata
+from shared.limits import MAX_INSTRUCTION_BYTES
 
 
 class Body:
@@ -58,7 +59,7 @@ class Outgoing:
         Raises:
             MessageTooLarge: it exceeds what a member accepts.
         """
-        check_size(self.size)
+        check_size(self.size, MAX_INSTRUCTION_BYTES)
         sha256 = self._body.sha256.copy()
         sha256.update(self._tail)
         return pb.MessageStart(

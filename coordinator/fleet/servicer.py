@@ -14,6 +14,7 @@ from alliance.v1 import fleet_pb2_grpc
 
 from coordinator.fleet.hub import Hub
 from coordinator.fleet.stream import MemberStream
+from coordinator.fleet.turnstile import Turnstile
 from shared.errors import MalformedMessage, TimedOut
 from shared.fleet.grpc_errors import typed_errors
 from shared.fleet.wire import PROTOCOL, SESSION_BYTES, Stream, Timing, next_frame
@@ -64,6 +65,7 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
         self._seen = seen
         self._downloads = asyncio.Semaphore(MAX_DOWNLOADS)
         self._session = os.urandom(SESSION_BYTES)
+        self._turnstile = Turnstile()
 
     async def Connect(  # type: ignore[override] # noqa: N802 - the generated base is for both APIs
         self,
@@ -80,6 +82,10 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
     async def _serve(self, context: Context) -> None:
         pem = peer_pem(context.auth_context())
         peer = await asyncio.to_thread(self._gatekeeper.admit, pem)
+        with self._turnstile.enter(peer.index):
+            await self._serve_member(context, pem, peer)
+
+    async def _serve_member(self, context: Context, pem: bytes, peer: Peer) -> None:
         hello = await self._greeting(context)
 
         async def check() -> None:

@@ -90,7 +90,7 @@ class Uploads:
             self._nack(key, "no_grant", "a reply of this size waits for a grant", retry=True)
             return
         try:
-            self._assembly = Assembly(frame)
+            self._assembly = Assembly(frame, self._hub.reply_limit(key, self._index))
         except TouchstoneError as error:
             self._damage(key, error)
         else:
@@ -128,7 +128,7 @@ class Uploads:
 
     def _acceptable(self, key: str, total: int) -> bool:
         try:
-            check_size(total)
+            check_size(total, self._hub.reply_limit(key, self._index))
         except TouchstoneError as error:
             self._hub.refuse(key, self._index, error.message)
             self._nack(key, error.code, error.message, retry=False)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import StorageError
+from shared.files import storage_error
 from shared.limits import CHUNK_BYTES
 from shared.model.layout import ModelSpec
 from shared.trust.transcript import Transcript
@@ -50,17 +53,45 @@ class PublishedFile:
     Attributes:
         total_bytes: its length.
         sha256: its digest, 32 bytes.
-        source: its content, or where that is.
+        source: its content, or where that is; an open file is read once.
     """
 
     total_bytes: int
     sha256: bytes
-    source: Path | bytes = field(repr=False)
+    source: Path | bytes | IO[bytes] = field(repr=False)
 
     @classmethod
     def of_bytes(cls, data: bytes) -> PublishedFile:
         """Return a file that is in memory."""
         return cls(len(data), hashlib.sha256(data).digest(), data)
+
+    @classmethod
+    def of_path(cls, path: Path) -> PublishedFile:
+        """Return a file on disk, its digest computed piece by piece.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        try:
+            with path.open("rb") as handle:
+                sha256 = hashlib.file_digest(handle, "sha256").digest()
+                return cls(handle.tell(), sha256, path)
+        except OSError as error:
+            raise unreadable(path, error) from error
+
+    @classmethod
+    def spooled(cls, data: bytes) -> PublishedFile:
+        """Return a file whose content waits on disk, nameless, rather than in memory.
+
+        However slowly it is fetched, and however often at once, it takes no memory meanwhile.
+        """
+        spool = tempfile.TemporaryFile(prefix="touchstone-")  # noqa: SIM115 - closed when sent
+        try:
+            spool.write(data)
+            spool.flush()
+        except OSError as error:
+            raise storage_error(error, Path(tempfile.gettempdir())) from error
+        return cls(len(data), hashlib.sha256(data).digest(), spool)
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the content in pieces of at most ``CHUNK_BYTES``.
@@ -71,6 +102,12 @@ class PublishedFile:
         if isinstance(self.source, bytes):
             for at in range(0, len(self.source), CHUNK_BYTES):
                 yield self.source[at : at + CHUNK_BYTES]
+            return
+        if not isinstance(self.source, Path):
+            self.source.seek(0)
+            with self.source as handle:
+                while piece := handle.read(CHUNK_BYTES):
+                    yield piece
             return
         try:
             with self.source.open("rb") as handle:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -41,6 +42,7 @@ class Registry:
         self._database = database
         self._directory = directory
         self._key = signing_key
+        self._assembling = threading.Lock()  # one transcript in memory at a time
 
     def releases(self, limit: int = 0) -> list[Release]:
         """Return the newest releases first, ``limit`` of them (0: 20, at most 200)."""
@@ -76,15 +78,12 @@ class Registry:
         """
         release = self._database.read("find_release", lambda unit: unit.releases.of_run(run_id))
         if release is not None:
-            path = self._directory / release.path / TRANSCRIPT_NAME
-            try:
-                return PublishedFile.of_bytes(path.read_bytes())
-            except OSError as error:
-                raise unreadable(path, error) from error
+            return PublishedFile.of_path(self._directory / release.path / TRANSCRIPT_NAME)
         run = self._database.read("get_run", lambda unit: unit.runs.get(run_id))
         if not run.manifest:
             raise NotFound(f"run {run_id} has not begun, so it has no transcript yet")
-        return PublishedFile.of_bytes(self._unfinished(run_id, run.manifest).sign(self._key))
+        with self._assembling:
+            return PublishedFile.spooled(self._unfinished(run_id, run.manifest).sign(self._key))
 
     def evidence(self, run_id: str, wanted: Wanted) -> PublishedFile:
         """Return one file behind a run's transcript.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -14,6 +14,7 @@ from alliance.v1 import registry_pb2_grpc
 from coordinator.db import Database
 from coordinator.db.records import Release
 from coordinator.enrolment.files import load_signing_key
+from coordinator.fleet.turnstile import Turnstile
 from coordinator.registry.evidence import Kind, Wanted
 from coordinator.registry.models import PublishedFile
 from coordinator.registry.service import Registry
@@ -59,6 +60,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     def __init__(self, registry: Registry, gatekeeper: Admits) -> None:
         self._registry = registry
         self._gatekeeper = gatekeeper
+        self._turnstile = Turnstile()
 
     async def ListReleases(  # noqa: N802 - the generated name
         self, request: pb.ListReleasesRequest, context: Context
@@ -75,31 +77,27 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         self, request: pb.GetReleaseRequest, context: Context
     ) -> AsyncIterator[pb.FilePart]:
         """Stream one bundle."""
-        file = await self._answer(
+        async for part in self._file(
             context, lambda: self._registry.bundle(_id_text(request.release_id))
-        )
-        async for part in self._stream(context, file):
+        ):
             yield part
 
     async def GetTranscript(  # noqa: N802 - the generated name
         self, request: pb.GetTranscriptRequest, context: Context
     ) -> AsyncIterator[pb.FilePart]:
         """Stream one transcript."""
-        file = await self._answer(
+        async for part in self._file(
             context, lambda: self._registry.transcript(_id_text(request.run_id))
-        )
-        async for part in self._stream(context, file):
+        ):
             yield part
 
     async def GetEvidence(  # noqa: N802 - the generated name
         self, request: pb.GetEvidenceRequest, context: Context
     ) -> AsyncIterator[pb.FilePart]:
         """Stream one file behind a run's transcript."""
-        file = await self._answer(
-            context,
-            lambda: self._registry.evidence(_id_text(request.run_id), _wanted(request)),
-        )
-        async for part in self._stream(context, file):
+        async for part in self._file(
+            context, lambda: self._registry.evidence(_id_text(request.run_id), _wanted(request))
+        ):
             yield part
 
     async def GetRoster(  # noqa: N802 - the generated name
@@ -121,16 +119,23 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
             sha256=bytes.fromhex(release.sha256),
         )
 
-    async def _stream(self, context: Context, file: PublishedFile) -> AsyncIterator[pb.FilePart]:
+    async def _file(
+        self, context: Context, work: Callable[[], PublishedFile]
+    ) -> AsyncIterator[pb.FilePart]:
+        """Stream a file to an authenticated member that has not too many streams open."""
+        async with typed_errors(context):
+            pem = peer_pem(context.auth_context())
+            peer = await asyncio.to_thread(self._gatekeeper.admit, pem)
+            with self._turnstile.enter(peer.index):
+                file = await asyncio.to_thread(work)
+                async for part in self._stream(file):
+                    yield part
+
+    async def _stream(self, file: PublishedFile) -> AsyncIterator[pb.FilePart]:
         yield pb.FilePart(header=pb.FileHeader(total_bytes=file.total_bytes, sha256=file.sha256))
         chunks = file.chunks()
-        while piece := await self._next(context, chunks):
+        while piece := await asyncio.to_thread(next, chunks, b""):
             yield pb.FilePart(chunk=piece)
-
-    async def _next(self, context: Context, chunks: Iterator[bytes]) -> bytes:
-        async with typed_errors(context):
-            return await asyncio.to_thread(next, chunks, b"")
-        raise InternalError("a refused call went on")
 
     async def _answer(self, context: Context, work: Callable[[], T]) -> T:
         """Run ``work`` in a thread for an authenticated member; refuse everybody else."""

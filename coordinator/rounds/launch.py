@@ -31,8 +31,9 @@ def start_run(directory: Path, database: Database, settings: RunSettings) -> str
     A run in groups has no manifest yet: `serve` draws the groups first.
 
     Raises:
-        BadInput: the members chosen are too few or unknown, or fit no number of groups.
-        NotFound: no alliance has been founded here.
+        BadInput: the members chosen fit no number of groups.
+        StateError: they are too few.
+        NotFound: one is unknown, or no alliance has been founded here.
     """
     key, now, run_id = load_signing_key(directory), database.clock.now(), secrets.token_bytes(16)
     current = roster(database)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from coordinator.rounds.private_plan import plan_private
 from shared.domain.vocabulary import SCHEMA_VERSION
-from shared.errors import BadInput
+from shared.errors import BadInput, StateError
 from shared.limits import MAX_GROUP, MIN_GROUP
 from shared.model.layout import ModelSpec, feature_space_hash, init_vector
 from shared.privacy.terms import MAX_DELTA, MAX_STEPS, NOT_PRIVATE, RATE, STEPS
@@ -149,18 +149,21 @@ def secure_sum_terms(settings: RunSettings, n: int) -> SecureSumTerms:
     """Return the secure sum's parameters for a group of ``n`` members.
 
     Raises:
-        BadInput: no sound parameters exist for so few members.
+        StateError: no sound parameters exist for so few members.
+        BadInput: the fewest members summed are fewer than the threshold.
     """
     m = settings.max_colluders
     m = max(0, math.ceil(n / 3) - 1) if m is None else m
     threshold = default_threshold(n, m)
     n_min = settings.n_min or default_n_min(threshold, m)
-    if n_min > n or threshold > n or n_min < threshold:
-        raise BadInput(
-            f"{n} members are too few: {max(n_min, threshold)} must stay to the end "
-            f"when {m} of them may collude with the coordinator",
-            hint="invite more members, or lower --max-colluders knowingly",
+    if n_min > n or threshold > n:
+        raise StateError(
+            f"{n} member{'s are' if n != 1 else ' is'} too few: {max(n_min, threshold)} must stay "
+            f"to the end when {m} of them may collude with the coordinator",
+            hint="invite more members" + (", or lower --max-colluders knowingly" if m else ""),
         )
+    if n_min < threshold:
+        raise BadInput(f"--n-min must be {threshold} or more, the threshold of {n} members")
     # docs, the secure sum, What is summed: n * (2**b - 1) must fit a lane of 21 bits.
     return SecureSumTerms(threshold, n_min, m, value_bits=16 if n <= 32 else 15)
 

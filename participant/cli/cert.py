@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from participant.cli.options import DryRun
 from participant.node.keystore import KeyStore, connection_pair
 from shared.clock import SystemClock, rfc3339
 from shared.console import JsonFlag, emit
@@ -27,12 +28,14 @@ def show(folder: Path = DirOption, as_json: bool = JsonFlag) -> None:
 
 
 @certs.command("renew")
-def renew(folder: Path = DirOption, as_json: bool = JsonFlag) -> None:
+def renew(folder: Path = DirOption, dry_run: DryRun = False, as_json: bool = JsonFlag) -> None:
     """Renew both certificates now, over a fresh connection key; a running node takes them up."""
     from participant.node import renewal  # imports polars
 
-    renewal.renew(folder, renewal.over_grpc(folder))
-    emit({"certificates": _rows(folder)}, as_json=as_json, text=_text(_rows(folder)))
+    if not dry_run:
+        renewal.renew(folder, renewal.over_grpc(folder))
+    rows, result = _rows(folder), "would_renew" if dry_run else "renewed"
+    emit({"result": result, "certificates": rows}, as_json=as_json, text=f"{result}\n{_text(rows)}")
 
 
 def _rows(folder: Path) -> list[dict[str, object]]:

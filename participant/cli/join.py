@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from participant.cli.options import DryRun
 from participant.node.enrolment_client import exchange_over_grpc
-from participant.node.join import Joined, at_address
+from participant.node.join import Joined, at_address, check_join
 from participant.node.join import join as join_alliance
 from shared.console import JsonFlag, emit, say
 from shared.trust.invitation import read_invitation
@@ -33,6 +34,7 @@ def join(
         Path | None,
         typer.Option("--passphrase-file", help="Encrypt the private keys with its first line."),
     ] = None,
+    dry_run: DryRun = False,
     as_json: bool = JsonFlag,
 ) -> None:
     """Make this node's keys here, redeem the token and store the certificates."""
@@ -41,6 +43,10 @@ def join(
         invitation = at_address(invitation, *parse_authority(url))
     if not ca_fingerprint:
         say("the fingerprint below comes from the token file: compare it with the operator's")
+    if dry_run and check_join(state_dir, invitation, ca_fingerprint=ca_fingerprint) is None:
+        data = {"result": "would_join", "member_id": invitation.member_id, "host": invitation.host}
+        emit(data, as_json=as_json, text=f"would_join: {invitation.alliance}")
+        return
     result = join_alliance(
         state_dir,
         invitation,

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from participant.cli.options import DryRun
 from shared.console import JsonFlag, emit, out, say
 from shared.errors import BadInput
 
@@ -18,7 +19,6 @@ Release = Annotated[
     str, typer.Argument(help="A release's id; of one on this machine its first digits.")
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Use what is on this machine only.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")]
 
 models = typer.Typer(help="Releases and the model that scores.", no_args_is_help=True)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from participant.cli.options import DryRun
 from participant.cli.store import audit_log
 from participant.node import peers as peers_module
 from participant.node.config import NodeConfig
@@ -36,15 +37,17 @@ def me(folder: Path = DirOption, as_json: bool = JsonFlag) -> None:
 
 
 @peers_app.command("accept")
-def accept(folder: Path = DirOption, as_json: bool = JsonFlag) -> None:
+def accept(folder: Path = DirOption, dry_run: DryRun = False, as_json: bool = JsonFlag) -> None:
     """Fetch the alliance's roster, show it, and accept it as this member's own view."""
     from participant.node.registry_client import fetch_roster
 
     config = NodeConfig.load(folder).member
     roster = fetch_roster(folder)
     own_key = identity_key(folder).public_key().public_bytes_raw()
-    changed = peers_module.Peers(folder).accept(roster, own_index=config.index, own_key=own_key)
-    if changed:
+    changed = peers_module.Peers(folder).accept(
+        roster, own_index=config.index, own_key=own_key, dry_run=dry_run
+    )
+    if changed and not dry_run:
         body = {"epoch": roster.epoch, "members": len(roster.entries)}
         with audit_log(folder) as audit:
             audit.append("roster.accepted", {**body, "sha256": roster.hash().hex()})
@@ -57,9 +60,14 @@ def accept(folder: Path = DirOption, as_json: bool = JsonFlag) -> None:
         for e in roster.entries
     ]
     lines = [f"{e['index']:>4}  {e['member_id']}  {e['fingerprint']}" for e in entries]
-    state = "accepted" if changed else "already accepted"
+    state = "already accepted" if not changed else "would be accepted" if dry_run else "accepted"
     emit(
-        {"epoch": roster.epoch, "already_accepted": not changed, "members": entries},
+        {
+            "epoch": roster.epoch,
+            "already_accepted": not changed,
+            "dry_run": dry_run,
+            "members": entries,
+        },
         as_json=as_json,
         text="\n".join([f"roster of epoch {roster.epoch}: {state}", *lines]),
     )
@@ -119,6 +127,7 @@ def pin(
     fingerprint: str = typer.Argument("", help="As that member told you, over another channel."),
     heard: str = typer.Option("", "--phrase", help="The words that member read to you, instead."),
     folder: Path = DirOption,
+    dry_run: DryRun = False,
     as_json: bool = JsonFlag,
 ) -> None:
     """Pin a peer's key; refused (exit code 7) when what you were told is not the roster's."""
@@ -128,15 +137,19 @@ def pin(
     if heard:
         check_phrase(heard, _phrase(folder, member_id))
         fingerprint = peers_module.fingerprint(peers.known(member_id)[1].public_key)
-    changed = peers.pin(member_id, fingerprint)
-    if changed:
+    changed = peers.pin(member_id, fingerprint, dry_run=dry_run)
+    if changed and not dry_run:
         with audit_log(folder) as audit:
             audit.append("peer.pinned", {"member_id": member_id, "by": _by(heard)})
     emit(
-        {"member_id": member_id, "already_pinned": not changed},
+        {"member_id": member_id, "already_pinned": not changed, "dry_run": dry_run},
         as_json=as_json,
-        text=f"{member_id}: {'pinned' if changed else 'already pinned'}",
+        text=f"{member_id}: {_done('pinned', dry_run) if changed else 'already pinned'}",
     )
+
+
+def _done(what: str, dry_run: bool) -> str:
+    return f"would be {what}" if dry_run else what
 
 
 def _by(heard: str) -> str:
@@ -144,14 +157,19 @@ def _by(heard: str) -> str:
 
 
 @peers_app.command("unpin")
-def unpin(member_id: str, folder: Path = DirOption, as_json: bool = JsonFlag) -> None:
+def unpin(
+    member_id: str,
+    folder: Path = DirOption,
+    dry_run: DryRun = False,
+    as_json: bool = JsonFlag,
+) -> None:
     """Forget a pin."""
-    changed = peers_module.Peers(folder).unpin(member_id)
-    if changed:
+    changed = peers_module.Peers(folder).unpin(member_id, dry_run=dry_run)
+    if changed and not dry_run:
         with audit_log(folder) as audit:
             audit.append("peer.unpinned", {"member_id": member_id})
     emit(
-        {"member_id": member_id, "already_unpinned": not changed},
+        {"member_id": member_id, "already_unpinned": not changed, "dry_run": dry_run},
         as_json=as_json,
-        text=f"{member_id}: {'unpinned' if changed else 'was not pinned'}",
+        text=f"{member_id}: {_done('unpinned', dry_run) if changed else 'was not pinned'}",
     )

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from participant.cli.options import DryRun
 from participant.node import policy as rules
 from participant.node.policy_edit import edited, parse_value
 from participant.node.policy_notes import notes
@@ -25,16 +26,18 @@ def register(app: typer.Typer) -> None:
 
 
 @policy_app.command("init")
-def init(folder: Path = DirOption, as_json: bool = JsonFlag) -> None:
+def init(folder: Path = DirOption, dry_run: DryRun = False, as_json: bool = JsonFlag) -> None:
     """Write the commented policy that refuses everything, unless there is one."""
     path = folder / rules.POLICY_FILE
     existed = path.exists()
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    rules.write_default(path)
+    if not dry_run:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        rules.write_default(path)
+    done = "already there" if existed else "would be written" if dry_run else "written"
     emit(
-        {"path": str(path), "already_there": existed},
+        {"path": str(path), "already_there": existed, "dry_run": dry_run},
         as_json=as_json,
-        text=f"{'already there' if existed else 'written'}: {path}",
+        text=f"{done}: {path}",
     )
 
 

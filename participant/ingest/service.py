@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from collections.abc import Mapping as MappingType
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Self
 import polars as pl
 
 from participant.ingest.convert import Plan, convert, make_plan
-from participant.ingest.mapping import Mapping, load_mapping
+from participant.ingest.mapping import Mapping, identity_mapping, load_mapping
 from participant.ingest.readers import RaggedCsv, open_source
 from participant.ingest.rejects import Reject, RejectFile
 from participant.ingest.sources import BATCH_ROWS, FileFacts, examine
@@ -26,6 +27,9 @@ Progress = Callable[[int, int | None], None]
 """Told rows read so far, and their (estimated) total."""
 
 MappingLike = Mapping | Path | str | None
+
+OTHER_SEPARATORS = ";\t|"
+"""What stands between the fields of a CSV file that is not separated by commas."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +158,7 @@ def _read(facts: FileFacts, mapping: Mapping, *, careful: bool) -> Iterator[_Bat
     """Yield the file's batches, converted; refuses a file without rows or one that changes."""
     done = 0
     with open_source(facts, mapping.file, careful=careful) as source:
-        plan = make_plan(mapping, source.columns)
+        plan = _plan(facts, mapping, source.columns)
         for raw in source.batches(plan.needed):
             done += raw.frame.height + len(raw.rejects)
             frame, rejects = convert(plan, raw.frame, raw.rows)
@@ -162,6 +166,29 @@ def _read(facts: FileFacts, mapping: Mapping, *, careful: bool) -> Iterator[_Bat
     if not done:
         raise BadInput(f"{facts.path.name} has no rows")
     facts.check_unchanged()
+
+
+def _plan(facts: FileFacts, mapping: Mapping, columns: MappingType[str, pl.DataType]) -> Plan:
+    """Return the plan; say what is wrong with the file where it is not the mapping's fault."""
+    if not columns:
+        raise BadInput(
+            f"{facts.path.name} holds no JSON object with a field",
+            hint="JSON Lines has one JSON object a line",
+        )
+    try:
+        return make_plan(mapping, columns)
+    except ConfigError as error:
+        (first, *others) = columns
+        other = next((sign for sign in OTHER_SEPARATORS if sign in first), "")
+        if other and not others:
+            raise BadInput(
+                f"{facts.path.name} has one column only: it seems to be separated by {other!r}",
+                hint="`data mapping guess` drafts a mapping that names the separator",
+            ) from error
+        if mapping == identity_mapping(mapping.kind):
+            hint = "rename it in the file, or let `data mapping guess` draft a mapping"
+            raise ConfigError(error.message, hint=hint) from error
+        raise
 
 
 def _collect(batches: Iterator[_Batch], kind: Kind) -> tuple[pl.DataFrame, list[Reject]]:

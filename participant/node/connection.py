@@ -68,6 +68,7 @@ class Connection:
         self._failures = 0
         self._renewing = False
         self._busy = False
+        self._working = False
         self._ever_connected = False
 
     @property
@@ -98,7 +99,7 @@ class Connection:
             IdentityInUse: another process runs with this member's key.
         """
         self._loop = asyncio.get_running_loop()
-        self._worker = Worker(self._handler, self._inbox.__contains__, self._worked)
+        self._worker = Worker(self._handler, self._worked)
         try:
             while not self._stopping.is_set():
                 await self._once()
@@ -195,14 +196,25 @@ class Connection:
         raise NetworkError("the coordinator closed the connection")
 
     def _accept(self, key: str, kind: str, data: bytearray) -> None:
-        self._inbox.take(key, kind)
-        self._worker.submit(key, data)
+        self._inbox.take(key, kind, data)
+        self._feed()
+
+    def _feed(self) -> None:
+        """Give the worker the next instruction, unless it is at one.
+
+        Those that wait stay in the inbox, so that a withdrawn one leaves nothing behind.
+        """
+        if not self._working and (job := self._inbox.next()) is not None:
+            self._working = True
+            self._worker.submit(*job)
 
     def _worked(self, key: str, outcome: bytes | TouchstoneError) -> None:
         self._loop.call_soon_threadsafe(self._settle, key, outcome)
 
     def _settle(self, key: str, outcome: bytes | TouchstoneError) -> None:
-        """Keep the reply for sending; refuse what was no instruction."""
+        """Keep the reply for sending; refuse what was no instruction; go on with the next."""
+        self._working = False
+        self._feed()
         if isinstance(outcome, bytes):
             self._inbox.answer(key, outcome)
             if self._session is not None:

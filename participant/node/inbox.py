@@ -1,7 +1,8 @@
 """What this node was asked and what it answered: pure state, owned by the event loop.
 
 An instruction is held from its arrival until the coordinator has acknowledged the reply, so a
-connection may break at any point and nothing is computed twice: the same bytes are sent again.
+connection may break at any point and nothing is computed twice: the same bytes are sent again. Its
+own bytes are held until work on it begins, and go with it when it is withdrawn.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from shared.limits import GRANT_BYTES, MAX_HELD_MESSAGES
+from shared.limits import GRANT_BYTES, MAX_HELD_BYTES, MAX_HELD_MESSAGES
 
 REMEMBERED = 1024
 """Ids of finished instructions kept to recognise a repetition; more than a long run has rounds."""
@@ -17,9 +18,10 @@ REMEMBERED = 1024
 
 @dataclass
 class Held:
-    """One instruction: its kind, and the reply's bytes once it has been computed."""
+    """One instruction: its kind, its bytes until work begins, the reply's once it is computed."""
 
     kind: str
+    data: bytes | bytearray | None = None
     reply: bytes | None = None
     granted: bool = False
 
@@ -39,10 +41,10 @@ class Inbox:
     def __contains__(self, key: object) -> bool:
         return key in self._held
 
-    @property
-    def full(self) -> bool:
-        """Whether no further instruction is taken in."""
-        return len(self._held) >= MAX_HELD_MESSAGES
+    def has_room(self, size: int) -> bool:
+        """Whether one more instruction, of ``size`` bytes, is taken in."""
+        waiting = sum(len(held.data) for held in self._held.values() if held.data is not None)
+        return len(self._held) < MAX_HELD_MESSAGES and waiting + size <= MAX_HELD_BYTES
 
     def held(self) -> list[str]:
         """Return ids of instructions that need not be sent again."""
@@ -52,9 +54,17 @@ class Inbox:
         """Return whether an instruction was answered, and the answer acknowledged."""
         return key in self._done
 
-    def take(self, key: str, kind: str) -> None:
+    def take(self, key: str, kind: str, data: bytes | bytearray) -> None:
         """Hold a new instruction."""
-        self._held[key] = Held(kind)
+        self._held[key] = Held(kind, data)
+
+    def next(self) -> tuple[str, bytes | bytearray] | None:
+        """Hand out the oldest instruction that nobody works on yet; its bytes are the caller's."""
+        for key, held in self._held.items():
+            if held.data is not None:
+                data, held.data = held.data, None
+                return key, data
+        return None
 
     def answer(self, key: str, reply: bytes) -> None:
         """Keep the reply until it is acknowledged; nothing to keep if it was withdrawn."""

@@ -6,7 +6,8 @@ token and keys with the same certificates, and ``node.toml``, written last, says
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,8 +22,9 @@ from participant.node.config import (
 from participant.node.issued import check_issued
 from participant.node.keystore import KeyStore
 from participant.node.policy import write_default
+from participant.node.vault import wipe_file
 from shared.clock import Clock, SystemClock
-from shared.errors import StateError, VerificationError
+from shared.errors import AuthError, NetworkError, StateError, TimedOut, VerificationError
 from shared.files import write_atomic
 from shared.trust.certificates import (
     MemberName,
@@ -83,16 +85,57 @@ def join(
     if existing is not None:
         write_default(state_dir / "policy.toml")
         return Joined(existing, fresh=False)
-    private_folder(state_dir)
-    files = KeyStore(private_folder(KeyStore.of(state_dir).folder))
-    request = _request(files, invitation, read_passphrase(passphrase_file))
-    grant = exchange(invitation, request)
+    with _left_clean(state_dir):
+        private_folder(state_dir)
+        files = KeyStore(private_folder(KeyStore.of(state_dir).folder))
+        request = _request(files, invitation, read_passphrase(passphrase_file))
+        grant = exchange(invitation, request)
     _check(grant, request, invitation, clock or SystemClock())
     _store(files, grant)
     write_default(state_dir / "policy.toml")
     config = _config(grant, invitation, passphrase_file)
     config.write(state_dir)
     return Joined(config, fresh=True)
+
+
+def check_join(
+    state_dir: Path, invitation: Invitation, *, ca_fingerprint: str = ""
+) -> NodeConfig | None:
+    """Return the membership that a folder has, if any; reach nobody and change nothing.
+
+    Raises:
+        FingerprintMismatch: the invitation's certificate is not the announced one.
+        StateError: the folder belongs to another alliance or member.
+    """
+    invitation.check_fingerprint(ca_fingerprint)
+    return _existing(state_dir, invitation)
+
+
+@contextmanager
+def _left_clean(state_dir: Path) -> Iterator[None]:
+    """Remove keys that were made in vain; keep those that another try needs, and say so.
+
+    After a refusal the token will never be redeemed with them. Where no answer came back, the
+    coordinator may have issued certificates over them, which it sends again to the same keys.
+    """
+    keys = KeyStore.of(state_dir).folder
+    new_folder, new_keys = not state_dir.exists(), not keys.exists()
+    try:
+        yield
+    except AuthError:
+        if new_keys:
+            for path in keys.iterdir() if keys.exists() else ():
+                wipe_file(path)
+            with suppress(OSError):
+                keys.rmdir()
+        if new_folder:
+            with suppress(OSError):  # somebody else may have put something there
+                state_dir.rmdir()
+        raise
+    except (NetworkError, TimedOut) as error:
+        again = "run the same join again: the keys made for it are kept"
+        error.hint = f"{error.hint}; then {again}" if error.hint else again
+        raise
 
 
 def at_address(invitation: Invitation, host: str, port: int) -> Invitation:

@@ -43,8 +43,10 @@ class Peers:
         path = self._dir / ROSTER_FILE
         return Roster.decode(path.read_bytes()) if path.exists() else None
 
-    def accept(self, roster: Roster, *, own_index: int, own_key: bytes) -> bool:
-        """Accept a roster; return False when it was accepted already.
+    def accept(
+        self, roster: Roster, *, own_index: int, own_key: bytes, dry_run: bool = False
+    ) -> bool:
+        """Accept a roster, or only check it; return False when it was accepted already.
 
         Raises:
             VerificationError: it lists this member under another key or not at all, or it is
@@ -60,7 +62,8 @@ class Peers:
             if roster.alliance_id != current.alliance_id or roster.epoch <= current.epoch:
                 raise VerificationError("the roster is not a later one of the same alliance")
         self._refuse_changed_pins(roster)
-        write_atomic(self._dir / ROSTER_FILE, roster.encode(), mode=0o600)
+        if not dry_run:
+            write_atomic(self._dir / ROSTER_FILE, roster.encode(), mode=0o600)
         return True
 
     def _refuse_changed_pins(self, roster: Roster) -> None:
@@ -84,8 +87,10 @@ class Peers:
         except (tomllib.TOMLDecodeError, BadInput) as error:
             raise ConfigError(f"{PINS_FILE} is damaged: {error}") from error
 
-    def pin(self, member_id: str, claimed: str) -> bool:
-        """Pin a peer's fingerprint as told by the peer itself; return False if it was pinned.
+    def pin(self, member_id: str, claimed: str, *, dry_run: bool = False) -> bool:
+        """Pin a peer's fingerprint as told by the peer itself, or only check it.
+
+        Returns False if it was pinned already.
 
         Raises:
             StateError: no roster has been accepted.
@@ -101,15 +106,17 @@ class Peers:
         pins = self.pins()
         if pins.get(member_id) == wanted:
             return False
-        self._write({**pins, member_id: wanted})
+        if not dry_run:
+            self._write({**pins, member_id: wanted})
         return True
 
-    def unpin(self, member_id: str) -> bool:
+    def unpin(self, member_id: str, *, dry_run: bool = False) -> bool:
         """Forget a pin; return False if there was none."""
         pins = self.pins()
         if pins.pop(member_id, None) is None:
             return False
-        self._write(pins)
+        if not dry_run:
+            self._write(pins)
         return True
 
     def pinned_indices(self) -> frozenset[int]:

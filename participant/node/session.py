@@ -18,7 +18,7 @@ from shared.errors import NetworkError, TouchstoneError
 from shared.fleet.chunks import Assembly, opening, pieces
 from shared.fleet.errors import DigestMismatch, IdentityInUse
 from shared.fleet.wire import PROTOCOL, Stream, Timing, next_frame
-from shared.limits import MAX_QUEUED_FRAMES
+from shared.limits import MAX_INSTRUCTION_BYTES, MAX_QUEUED_FRAMES
 
 Frame = pb.NodeFrame
 Call = Stream[pb.CoordinatorFrame, pb.NodeFrame]
@@ -147,13 +147,19 @@ class Session:
             self._queue(Frame(ack=pb.Ack(message_id=key)))
         elif self._inbox.is_done(key):
             self.nack(key, "already_answered", "this instruction was answered before")
-        elif self._inbox.full:
-            self.nack(key, "busy", "too many instructions are waiting here")
         else:
-            try:
-                self._assembly = Assembly(start)
-            except TouchstoneError as error:
-                self.nack(key, error.code, error.message)
+            self._begin(key, start)
+
+    def _begin(self, key: str, start: pb.MessageStart) -> None:
+        try:
+            assembly = Assembly(start, MAX_INSTRUCTION_BYTES)
+        except TouchstoneError as error:
+            self.nack(key, error.code, error.message)
+            return
+        if self._inbox.has_room(start.total_bytes):
+            self._assembly = assembly
+        else:
+            self.nack(key, "busy", "too many instructions are waiting here")
 
     def _on_chunk(self, chunk: pb.Chunk) -> None:
         assembly = self._assembly

@@ -25,22 +25,22 @@ _log = structlog.get_logger("node")
 
 
 class Worker:
-    """One daemon thread and its queue.
+    """One daemon thread.
+
+    It is given one instruction at a time: those that wait are in the inbox, where they can be
+    withdrawn.
 
     Args:
         handler: the application.
-        wanted: asked just before work on an instruction starts; it may have been withdrawn.
         done: told the encoded reply, or why there is none; called in the worker's thread.
     """
 
     def __init__(
         self,
         handler: Handler,
-        wanted: Callable[[str], bool],
         done: Callable[[str, bytes | TouchstoneError], None],
     ) -> None:
         self._handler = handler
-        self._wanted = wanted
         self._done = done
         self._queue: queue.SimpleQueue[tuple[str, bytes | bytearray] | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
@@ -48,7 +48,7 @@ class Worker:
         self._thread.start()
 
     def submit(self, key: str, data: bytes | bytearray) -> None:
-        """Queue an encoded instruction."""
+        """Work on an encoded instruction, after those that were submitted before."""
         self._queue.put((key, data))
 
     def stop(self, grace_s: float) -> bool:
@@ -61,9 +61,8 @@ class Worker:
     def _work(self) -> None:
         while (job := self._queue.get()) is not None and not self._stopping.is_set():
             key, data = job
-            if not self._wanted(key):
-                continue
             self._done(key, self._outcome(key, data))
+            del job, data  # not to be held while there is nothing to do
 
     def _outcome(self, key: str, data: bytes | bytearray) -> bytes | TouchstoneError:
         try:

@@ -35,6 +35,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from shared.clock import Clock, SystemClock
 from shared.errors import MalformedMessage
 from shared.fleet.internals import Run
+from shared.fleet.shape import check_shape
 
 __all__ = [
     "COORDINATOR_NODE",
@@ -267,8 +268,10 @@ def decode(data: bytes | bytearray) -> Message:
     """Return the message of bytes from a peer.
 
     Raises:
-        MalformedMessage: the bytes are not a message with exactly one of content and error.
+        MalformedMessage: the bytes are not a message with exactly one of content and error, or
+            would take many times their size in memory.
     """
+    check_shape(data, ProtoMessage.DESCRIPTOR)
     try:
         proto = ProtoMessage.FromString(data)  # type: ignore[arg-type] # any bytes will do
         del data  # large ones are not to be held three times over

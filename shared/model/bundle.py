@@ -87,7 +87,7 @@ class UnverifiedBundle:
         data = source if isinstance(source, bytes) else _read_file(source)
         if len(data) > MAX_BUNDLE_BYTES:
             raise MalformedMessage("the bundle is larger than any model may be")
-        reader = Reader(data, DOMAIN)
+        reader = _opened(data)
         manifest = reader.blob(MAX_BUNDLE_MANIFEST_BYTES)
         signature = reader.fixed(_SIGNATURE_BYTES)
         weights = reader.blob(MAX_BUNDLE_BYTES)
@@ -175,6 +175,15 @@ class VerifiedBundle:
     def vector(self) -> NDArray[np.float32]:
         """The model, float32[P], read-only, in the order of ``shared.model.layout``."""
         return self._vector
+
+
+def _opened(data: bytes) -> Reader:
+    try:
+        return Reader(data, DOMAIN)
+    except MalformedMessage as error:
+        raise MalformedMessage(
+            "this is no release bundle", hint="name a release.bundle file", detail=error.message
+        ) from error
 
 
 def _read_file(path: Path) -> bytes:

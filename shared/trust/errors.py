@@ -38,7 +38,7 @@ class KeyUnreadable(StateError):
 
 
 class RateLimited(NetworkError):
-    """Too many requests from one address in a short time."""
+    """Too many requests from one address in a short time, or too many calls of one member."""
 
     code = "rate_limited"
     grpc_status = "RESOURCE_EXHAUSTED"

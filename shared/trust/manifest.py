@@ -19,11 +19,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 
 from shared.clock import from_unix, to_unix
 from shared.encoding import Reader, Writer
-from shared.errors import MalformedMessage, NotFound, VerificationError
+from shared.errors import BadInput, MalformedMessage, NotFound, VerificationError
 from shared.limits import MAX_MEMBERS
 from shared.privacy.terms import NOT_PRIVATE, PrivacyTerms
 from shared.secagg.groups import MEAN, MEDIAN, MIN_MEDIAN_GROUPS, ROBUST
 from shared.trust.grouping import UNGROUPED, Drawing
+from shared.trust.names import check_purpose
 from shared.trust.roster import RosterEntry
 
 DOMAIN = "touchstone/run-manifest/v1"
@@ -174,6 +175,10 @@ class RunManifest:
         indices = [member.index for member in self.members]
         if any(index < 1 for index in indices) or indices != sorted(set(indices)):
             raise MalformedMessage("the manifest lists a member twice, out of order, or as index 0")
+        try:
+            check_purpose(self.purpose)
+        except BadInput as error:
+            raise MalformedMessage(error.message) from error
         if self.kind not in KINDS:
             raise MalformedMessage(f"a run of kind {self.kind!r} is not known")
         if self.training.weighting not in WEIGHTINGS:

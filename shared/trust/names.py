@@ -42,6 +42,22 @@ def check_alliance_name(name: str) -> str:
     return name
 
 
+def check_purpose(text: str) -> str:
+    """Return ``text`` if it can say what a run is for: printable, 1 to ``MAX_NAME`` characters.
+
+    Members read it before they agree, and allow purposes by their exact text.
+
+    Raises:
+        BadInput: it cannot.
+    """
+    if not text or len(text) > MAX_NAME or text != text.strip() or not text.isprintable():
+        raise BadInput(
+            f"a purpose must have 1 to {MAX_NAME} printable characters and no outer spaces",
+            hint="such as counterfeit-detection",
+        )
+    return text
+
+
 def check_alliance_id(text: str) -> str:
     """Return ``text`` if it is 16 bytes in lower-case hex.
 
@@ -105,4 +121,10 @@ def parse_authority(text: str) -> tuple[str, int]:
         raise BadInput(f"{text[:MAX_NAME]!r} is not HOST:PORT", hint="for example 127.0.0.1:7443")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
-    return check_host(host), check_port(int(port))
+    try:
+        return check_host(host), check_port(int(port))
+    except BadInput as error:
+        # Who types an address did not found the alliance, so the founder's hint is not for them.
+        raise BadInput(
+            f"{text[:MAX_NAME]!r} is not HOST:PORT", hint="for example 127.0.0.1:7443"
+        ) from error

@@ -6,8 +6,9 @@ import hashlib
 from dataclasses import dataclass
 
 from shared.encoding import Reader, Writer
-from shared.errors import MalformedMessage, NotFound
+from shared.errors import BadInput, MalformedMessage, NotFound
 from shared.limits import MAX_MEMBERS, MAX_NAME
+from shared.trust.names import check_member_id
 
 DOMAIN = "touchstone/roster/v1"
 
@@ -25,6 +26,13 @@ class RosterEntry:
     index: int
     member_id: str
     public_key: bytes
+
+    def __post_init__(self) -> None:
+        """Refuse a name that nobody can have been invited under; people compare by it."""
+        try:
+            check_member_id(self.member_id)
+        except BadInput as error:
+            raise MalformedMessage(f"a member's name is none: {error.message}") from error
 
 
 @dataclass(frozen=True)

@@ -83,8 +83,18 @@ def test_init_twice_prints_the_same_fingerprint_and_changes_nothing(shell: Shell
     second = shell.coordinator("init", "--name", "Other", "--host", "example.org", "--json")
     assert (first.code, second.code) == (Exit.OK, Exit.OK)
     assert first.data["result"] == "founded"
-    assert second.data == {**first.data, "result": "already_founded"}
+    assert second.data == {
+        **first.data,
+        "result": "already_founded",
+        "not_applied": ["name", "host"],
+    }
     assert "already_founded" in second.err
+    assert "not applied: --name; the alliance keeps 'CLI'" in second.err
+    moved = shell.coordinator(*words[:-1], "--port", "9000")
+    assert (moved.code, "not applied: --port; the alliance keeps 7443" in moved.err) == (0, True)
+    same = shell.coordinator(*words)
+    assert same.data["not_applied"] == []
+    assert "not applied" not in same.err
     assert {p: p.read_bytes() for p in (shell.coordinator_dir / "keys").iterdir()} == files
     assert len(first.data["ca_fingerprint"].split(":")) == 32
 
@@ -127,6 +137,11 @@ def test_from_invitation_to_membership(shell: Shell, tmp_path: Path) -> None:
         assert "already_joined" in again.err
         used = shell.participant("q", *words)
         assert used.code == Exit.AUTH
+        assert not (tmp_path / "q").exists(), "a refused join leaves no keys behind"
+        (tmp_path / "r").mkdir()
+        (tmp_path / "r" / "mine").touch()
+        assert shell.participant("r", *words).code == Exit.AUTH
+        assert [path.name for path in (tmp_path / "r").iterdir()] == ["mine"]
         assert "error: the token has been used already" in used.err
         assert json.loads(used.out)["error"]["code"] == "token_refused"
     rows = shell.coordinator("member", "list", "--json").data["members"]
@@ -142,6 +157,9 @@ def test_join_names_what_is_wrong(shell: Shell, tmp_path: Path) -> None:
     down = shell.participant("p", "join", "--token-file", str(token))
     assert down.code == Exit.NETWORK
     assert "cannot be reached" in down.err
+    assert "the keys made for it are kept" in down.err
+    keys = {path: path.read_bytes() for path in (tmp_path / "p" / "keys").iterdir()}
+    assert keys
     wrong = shell.participant(
         "p", "join", "--token-file", str(token), "--ca-fingerprint", ":".join(["00"] * 32)
     )
@@ -149,6 +167,10 @@ def test_join_names_what_is_wrong(shell: Shell, tmp_path: Path) -> None:
     assert "another fingerprint" in wrong.err
     missing = shell.participant("p", "join", "--token-file", str(tmp_path / "none"))
     assert missing.code == Exit.USAGE
+    for url in ("http://127.0.0.1:7443", "https://a b:1", "host:0"):
+        bad = shell.participant("p", "join", "--token-file", str(token), "--url", url)
+        assert (bad.code, "is not HOST:PORT" in bad.err) == (Exit.USAGE, True)
+        assert "members will reach" not in bad.err
     with serving(alliance):
         elsewhere = shell.participant(
             "p", "join", "--token-file", str(token), "--url", f"127.0.0.1:{free_port()}"
@@ -156,6 +178,7 @@ def test_join_names_what_is_wrong(shell: Shell, tmp_path: Path) -> None:
         assert elsewhere.code == Exit.NETWORK
         late = shell.participant("p", "join", "--token-file", str(token), "--json")
         assert late.data["index"] == 1
+        assert all(path.read_bytes() == key for path, key in keys.items())
     secret = token.read_text().split('token = "')[1][:64]
     for outcome in (down, wrong, missing, elsewhere, late):
         assert secret not in outcome.out + outcome.err

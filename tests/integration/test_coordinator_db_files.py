@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from coordinator.db import Database, Unit, engine, schema
 from shared.errors import ConfigError, Exit, NotFound, StorageError
+from tests.support.alliance import found_alliance
 
 
 def test_a_folder_without_a_database_says_what_to_do(tmp_path: Path) -> None:
@@ -52,6 +53,24 @@ def test_a_damaged_file_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "touchstone.db").write_bytes(b"this is not a database, not at all " * 100)
     with pytest.raises(StorageError):
         Database.open(tmp_path)
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
+def test_a_file_that_was_cut_off_is_called_damaged(tmp_path: Path, part: float) -> None:
+    folder = found_alliance(tmp_path, ["a", "b"]).coordinator_dir
+    file = folder / "touchstone.db"
+    Database.open(folder).close()
+    for journal in folder.glob("touchstone.db-*"):
+        journal.unlink()
+    file.write_bytes(file.read_bytes()[: int(file.stat().st_size * part)])
+
+    def use() -> None:
+        database = Database.open(folder)
+        database.read("all", lambda unit: (unit.members.all(), unit.audit.verify()))
+
+    with pytest.raises(StorageError, match=r"touchstone\.db is damaged") as caught:
+        use()
+    assert "restore a backup" in caught.value.hint
 
 
 def test_sqlite_is_set_up_to_survive(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -12,13 +13,15 @@ import numpy as np
 import pytest
 from flwr.app import Message
 
+from coordinator.fleet import outgoing
 from coordinator.fleet.stream import MemberStream
+from participant.node import inbox
 from participant.node.session import Session
 from shared.errors import MemberRevoked, PolicyRefused
 from shared.fleet.errors import IdentityInUse
 from shared.fleet.messages import ERROR_HANDLER
 from tests.support.fleet import FAST, Fleet, echo, instruct
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 MB = 1024 * 1024
 
@@ -183,3 +186,62 @@ def test_a_node_can_stop_while_the_coordinator_is_away(fleet: Fleet) -> None:
     wait_until(lambda: len(node.states) >= 2)
     fleet.stop(node)
     assert node.states[-1][0] == "stopped"
+
+
+def test_withdrawn_instructions_leave_nothing_at_a_busy_member(fleet: Fleet) -> None:
+    """Sent and withdrawn while the member trains, over and over: nothing of them is kept."""
+    started, go_on, seen = threading.Event(), threading.Event(), []
+
+    def slow(message: Message) -> Message:
+        seen.append(message.content["note"]["note"])
+        started.set()
+        go_on.wait(PATIENCE_S)
+        return echo(message)
+
+    node = fleet.node(1, slow)
+    fleet.wait_connected(1)
+    first = fleet.grid.push_messages([instruct(fleet, 1, note="first")])
+    assert started.wait(PATIENCE_S)
+    tracemalloc.start()
+    try:
+        for number in range(12):
+            (key,) = fleet.grid.push_messages([instruct(fleet, 1, MB, f"withdrawn {number}")])
+            wait_until(lambda key=key: fleet.hub._mailbox._entries[key].delivered)
+            fleet.grid.withdraw_messages([key])
+        wait_until(lambda: node.connection._inbox.held() == first)
+        wait_until(lambda: tracemalloc.get_traced_memory()[0] < 12 * MB, 60)  # of 48 that came
+    finally:
+        tracemalloc.stop()
+        go_on.set()
+    last = fleet.grid.push_messages([instruct(fleet, 1, note="last")])
+    assert len(list(fleet.grid.iter_replies([*first, *last], timeout=PATIENCE_S))) == 2
+    assert seen == ["first", "last"]
+
+
+def test_a_member_that_is_full_says_so(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, go_on = threading.Event(), threading.Event()
+
+    def slow(message: Message) -> Message:
+        started.set()
+        go_on.wait(PATIENCE_S)
+        return echo(message)
+
+    monkeypatch.setattr(inbox, "MAX_HELD_BYTES", 5 * MB)
+    fleet.node(1, slow)
+    fleet.wait_connected(1)
+    keys = fleet.grid.push_messages([instruct(fleet, 1)])
+    assert started.wait(PATIENCE_S)
+    keys += fleet.grid.push_messages([instruct(fleet, 1, MB), instruct(fleet, 1, MB)])
+    (refused,) = fleet.grid.pull_messages(keys, PATIENCE_S)
+    assert "busy" in refused.error.reason
+    go_on.set()
+    assert len(list(fleet.grid.iter_replies(keys, timeout=PATIENCE_S))) == 2
+
+
+def test_an_instruction_that_no_member_would_take_is_not_sent(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outgoing, "MAX_INSTRUCTION_BYTES", MB)
+    fleet.node(1)
+    (reply,) = fleet.grid.send_and_receive([instruct(fleet, 1, MB)], timeout=PATIENCE_S)
+    assert "above the limit" in reply.error.reason

@@ -9,12 +9,19 @@ from dataclasses import replace
 import grpc
 import pytest
 from alliance.v1 import fleet_pb2 as pb
+from alliance.v1 import fleet_pb2_grpc
 from flwr.app import Message
 
 from coordinator.fleet import uploads
 from shared.fleet.chunks import opening, pieces
 from shared.fleet.messages import ERROR_NO_REPLY, encode
-from shared.limits import GRANT_BYTES, MAX_MESSAGE_BYTES, MAX_SEND_ATTEMPTS
+from shared.fleet.wire import channel_options
+from shared.limits import (
+    GRANT_BYTES,
+    MAX_CALLS_OF_MEMBER,
+    MAX_MESSAGE_BYTES,
+    MAX_SEND_ATTEMPTS,
+)
 from tests.support.fleet import FAST, Fleet, content, echo, instruct
 from tests.support.waiting import wait_until
 
@@ -164,7 +171,7 @@ def test_a_reply_whose_inside_lies_becomes_an_error(fleet: Fleet, lie: str) -> N
 
 
 def test_a_large_reply_without_a_grant_is_sent_back(fleet: Fleet) -> None:
-    fleet.grid.push_messages([instruct(fleet, 1)])
+    fleet.grid.push_messages([instruct(fleet, 1, MB)])
     with fleet.raw(1) as member:
         key = member.instruction().metadata.message_id
         start = opening(bytes(GRANT_BYTES + 1), reply_to=key, kind="x")
@@ -181,6 +188,65 @@ def test_an_announcement_beyond_the_limit_is_an_error_reply(fleet: Fleet) -> Non
         assert member.read("nack").code == "message_too_large"
     (reply,) = fleet.grid.pull_messages(keys, 60)
     assert reply.has_error()
+
+
+@pytest.mark.parametrize("begin", ["intent", "start"])
+@pytest.mark.parametrize(("kind", "limit"), [("query.consent", 64 * 1024), ("query.share", 4 * MB)])
+def test_a_reply_is_lent_no_more_memory_than_its_question_is_worth(
+    fleet: Fleet, begin: str, kind: str, limit: int
+) -> None:
+    """Of a set-up message no more than 64 KiB above its one large field, else 64 KiB."""
+    asked = fleet.grid.create_message(content(), kind, 1, "1", 600.0)
+    keys = fleet.grid.push_messages([asked])
+    too_many = limit + 64 * 1024 + 1
+    frames = {
+        "intent": lambda key: pb.Intent(reply_to=key, total_bytes=too_many),
+        "start": lambda key: pb.MessageStart(reply_to=key, total_bytes=too_many, sha256=bytes(32)),
+    }
+    with fleet.raw(1) as member:
+        key = member.instruction().metadata.message_id
+        member.send(**{begin: frames[begin](key)})
+        assert member.read("nack").code == "message_too_large"
+        assert not fleet.hub.has_grant(key)
+    (reply,) = fleet.grid.pull_messages(keys, 60)
+    assert "above the limit" in reply.error.reason
+
+
+def test_what_was_announced_small_cannot_grow_on_its_way(fleet: Fleet) -> None:
+    asked = fleet.grid.create_message(content(), "query.consent", 1, "1", 600.0)
+    keys = fleet.grid.push_messages([asked])
+    with fleet.raw(1) as member:
+        key = member.instruction().metadata.message_id
+        for _ in range(MAX_SEND_ATTEMPTS):
+            member.send(start=pb.MessageStart(reply_to=key, total_bytes=9, sha256=bytes(32)))
+            member.send(chunk=pb.Chunk(offset=0, data=bytes(64 * 1024)))
+            assert member.read("nack").code == "malformed"
+    (reply,) = fleet.grid.pull_messages(keys, 60)
+    assert reply.has_error()
+
+
+def test_one_member_cannot_take_all_the_calls(fleet: Fleet) -> None:
+    """Calls that never greet are calls too."""
+
+    async def silent() -> tuple[grpc.aio.Channel, grpc.aio.StreamStreamCall]:
+        options = channel_options(fleet.timing)
+        target, credentials = f"localhost:{fleet.port}", fleet.credentials[1]
+        channel = grpc.aio.secure_channel(target, credentials, options)
+        return channel, fleet_pb2_grpc.FleetServiceStub(channel).Connect()
+
+    async def refused(call: grpc.aio.StreamStreamCall) -> bool:
+        return call.done() and await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    made = [fleet.await_(silent()) for _ in range(MAX_CALLS_OF_MEMBER + 1)]
+    wait_until(lambda: any(fleet.await_(refused(call)) for _, call in made), 60)
+    with fleet.raw(2) as other:
+        other.send(ping=pb.Ping(nonce=5))
+        assert other.read("pong").nonce == 5
+    assert sum(fleet.await_(refused(call)) for _, call in made) == 1
+    for channel, _ in made:
+        fleet.await_(channel.close())
+    fleet.node(1)
+    wait_until(lambda: fleet.grid.connected() == {1}, 60)
 
 
 @pytest.mark.parametrize(

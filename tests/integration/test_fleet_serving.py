@@ -12,8 +12,12 @@ from pathlib import Path
 import grpc
 import pytest
 
+from coordinator import serving
+from coordinator.fleet.hub import Hub
 from coordinator.serving import auditor, listen
 from shared.errors import Exit, NetworkError
+from shared.fleet.wire import Timing
+from shared.limits import MAX_MEMBER_CALLS, MAX_MEMBERS
 from shared.signals import on_stop_signal
 from tests.support.alliance import found_alliance
 from tests.support.fleet import Pki
@@ -79,3 +83,30 @@ def test_the_first_signal_asks_and_the_second_insists(number: signal.Signals) ->
         assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
     finally:
         signal.signal(number, before)
+
+
+def test_the_members_port_takes_a_bounded_number_of_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Room for every member's stream and one more call of each, and not for a flood."""
+    alliance = found_alliance(tmp_path, [])
+    database = alliance.database()
+    record = database.read("alliance", lambda unit: unit.alliance.get())
+    seen: dict[str, object] = {}
+
+    class MadeError(Exception):
+        pass
+
+    def server(**options: object) -> None:
+        seen.update(options)
+        raise MadeError
+
+    async def listen_once() -> None:
+        async with serving._listening(alliance.coordinator_dir, database, record, Hub(), Timing()):
+            pytest.fail("no server was made")
+
+    monkeypatch.setattr(grpc.aio, "server", server)
+    with pytest.raises(MadeError):
+        asyncio.run(listen_once())
+    database.close()
+    assert seen["maximum_concurrent_rpcs"] == MAX_MEMBER_CALLS >= 2 * MAX_MEMBERS

@@ -111,10 +111,49 @@ def missing_column(folder: Path) -> list[object]:
     return [write_export(shops(["a"]), folder / "x.csv"), "--kind", "shops", "--mapping", mapping]
 
 
+def blank_lines(folder: Path) -> list[object]:
+    path = folder / "x.jsonl"
+    path.write_text("\n   \n\n")
+    return [path, "--kind", "listings"]
+
+
+def broken_lines(folder: Path) -> list[object]:
+    path = folder / "x.jsonl"
+    path.write_text('{"listing_id": \n[1, 2]\nnonsense\n')
+    return [path, "--kind", "listings"]
+
+
+def semicolons(folder: Path) -> list[object]:
+    path = folder / "x.csv"
+    path.write_text("shop_id;host\n1;a.example\n")
+    return [path, "--kind", "shops"]
+
+
+def other_names(folder: Path) -> list[object]:
+    path = folder / "x.csv"
+    path.write_text("number,host\n1,a.example\n")
+    return [path, "--kind", "shops"]
+
+
 def unknown_key(folder: Path) -> list[object]:
     mapping = folder / "m.toml"
     mapping.write_text('kind = "shops"\ncolour = 1\n[columns]\n')
     return [write_export(shops(["a"]), folder / "x.csv"), "--kind", "shops", "--mapping", mapping]
+
+
+def kept(node: Path) -> dict[str, object]:
+    """What a bad input must leave as it is: records, the audit chain and the segments' bytes."""
+    store = Store.open(node)
+    try:
+        store.audit.verify()
+        return {
+            "counts": [store.records.count(kind) for kind in ("listings", "shops")],
+            "records": store.records.frame("shops").sort("shop_id").to_dicts(),
+            "audit": store.audit.head(),
+            "segments": {path: path.read_bytes() for path in node.rglob("*.parquet")},
+        }
+    finally:
+        store.close()
 
 
 @pytest.mark.parametrize(
@@ -135,9 +174,13 @@ def unknown_key(folder: Path) -> list[object]:
         (unknown_kind, Exit.USAGE, "'cats' is not one of"),
         (missing_column, Exit.CONFIG, "the file has no column 'nr'"),
         (unknown_key, Exit.CONFIG, "colour: unknown key"),
+        (blank_lines, Exit.USAGE, "x.jsonl holds no JSON object with a field"),
+        (broken_lines, Exit.USAGE, "x.jsonl holds no JSON object with a field"),
+        (semicolons, Exit.USAGE, "seems to be separated by ';' hint: `data mapping guess`"),
+        (other_names, Exit.CONFIG, "no column 'shop_id' hint: rename it in the file, or"),
     ],
 )
-def test_bad_input_is_a_clear_error_and_nothing_is_half_written(
+def test_bad_input_is_a_clear_error_and_nothing_is_half_written_or_lost(
     run: Callable[..., int],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -145,14 +188,17 @@ def test_bad_input_is_a_clear_error_and_nothing_is_half_written(
     code: Exit,
     told: str,
 ) -> None:
+    good = (write_export(shops(["a", "b"]), tmp_path / "good.csv"), "--kind", "shops")
+    assert run("data", "import", *good) == Exit.OK
+    before = kept(tmp_path / "node")
+    capsys.readouterr()
     assert run("data", "import", *make(tmp_path)) == code
     captured = capsys.readouterr()
     assert captured.out == ""
     assert told in " ".join(captured.err.split())
-    store = Store.open(tmp_path / "node")
-    assert [store.records.count(kind) for kind in ("listings", "shops")] == [0, 0]
-    assert store.audit.head().seq == 0
-    assert list((tmp_path / "node").rglob("*.parquet")) == []
+    after = kept(tmp_path / "node")
+    assert after == before
+    assert after["counts"] == [0, 2]
     assert list((tmp_path / "node").rglob("*.part")) == []
     assert list((tmp_path / "node").rglob("*.jsonl")) == []
 

@@ -40,6 +40,7 @@ def test_both_see_the_same_words_and_pin_each_other_by_them(pair):
     assert data(amber, "peers", "pin", "birch", "--phrase", read_out) == {
         "member_id": "birch",
         "already_pinned": False,
+        "dry_run": False,
     }
     assert data(amber, "peers", "pin", "birch", "--phrase", read_out)["already_pinned"]
     pinned = {

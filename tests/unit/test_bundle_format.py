@@ -213,3 +213,10 @@ def test_decimal_text_is_canonical():
     assert metric_pairs({"b": 1, "a": -0.5}) == (("a", "-0.500000"), ("b", "1.000000"))
     with pytest.raises(ValueError):
         decimal_text(float("nan"))
+
+
+@pytest.mark.parametrize("data", [b"", b"localhost\n", bytes(100), b"\xff" * 1000, b"PK\x03\x04"])
+def test_what_is_no_bundle_is_called_so(data: bytes) -> None:
+    with pytest.raises(MalformedMessage, match="this is no release bundle") as caught:
+        UnverifiedBundle.read(data)
+    assert "release.bundle" in caught.value.hint

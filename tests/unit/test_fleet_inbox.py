@@ -10,15 +10,15 @@ from participant.node.inbox import REMEMBERED, Inbox
 from participant.node.worker import Worker
 from shared.errors import InternalError, TouchstoneError
 from shared.fleet.messages import decode, encode, new_message, with_id
-from shared.limits import GRANT_BYTES, MAX_HELD_MESSAGES
+from shared.limits import GRANT_BYTES, MAX_HELD_BYTES, MAX_HELD_MESSAGES
 from tests.support.fleet import content, echo
 from tests.support.waiting import wait_until
 
 
 def test_an_instruction_is_held_until_its_reply_is_acknowledged() -> None:
     inbox = Inbox()
-    inbox.take("a", "train")
-    inbox.take("b", "train")
+    inbox.take("a", "train", b"asked")
+    inbox.take("b", "train", b"asked")
     assert (inbox.held(), inbox.ready()) == (["a", "b"], [])
     inbox.answer("b", b"reply")
     assert [key for key, _ in inbox.ready()] == ["b"]
@@ -30,7 +30,7 @@ def test_an_instruction_is_held_until_its_reply_is_acknowledged() -> None:
 
 def test_a_withdrawn_instructions_reply_is_not_kept() -> None:
     inbox = Inbox()
-    inbox.take("a", "train")
+    inbox.take("a", "train", b"asked")
     inbox.finish("a")
     inbox.answer("a", b"late")
     assert inbox.ready() == []
@@ -39,7 +39,7 @@ def test_a_withdrawn_instructions_reply_is_not_kept() -> None:
 def test_only_large_replies_wait_and_grants_end_with_the_connection() -> None:
     inbox = Inbox()
     for key, size in (("small", GRANT_BYTES), ("large", GRANT_BYTES + 1)):
-        inbox.take(key, "train")
+        inbox.take(key, "train", b"asked")
         inbox.answer(key, bytes(size))
     small, large = (held for _, held in inbox.ready())
     assert (small.needs_grant, large.needs_grant) == (False, True)
@@ -52,24 +52,50 @@ def test_only_large_replies_wait_and_grants_end_with_the_connection() -> None:
 def test_memory_is_bounded() -> None:
     inbox = Inbox()
     for n in range(MAX_HELD_MESSAGES):
-        assert not inbox.full
-        inbox.take(f"held-{n}", "train")
-    assert inbox.full
+        assert inbox.has_room(1)
+        inbox.take(f"held-{n}", "train", b"asked")
+    assert not inbox.has_room(1)
     for n in range(REMEMBERED + 5):
-        inbox.take(f"done-{n}", "train")
+        inbox.take(f"done-{n}", "train", b"asked")
         inbox.finish(f"done-{n}")
     assert not inbox.is_done("done-0")
     assert inbox.is_done(f"done-{REMEMBERED + 4}")
+
+
+def test_the_bytes_that_wait_are_bounded_together() -> None:
+    inbox = Inbox()
+    half = bytes(MAX_HELD_BYTES // 2)  # zero pages, which the system does not give until written
+    inbox.take("one", "train", half)
+    assert inbox.has_room(MAX_HELD_BYTES - len(half))
+    assert not inbox.has_room(MAX_HELD_BYTES - len(half) + 1)
+    inbox.take("two", "train", half)
+    assert inbox.next() == ("one", half)
+    assert inbox.has_room(len(half)), "what is being worked on no longer waits"
+    inbox.finish("two")
+    assert inbox.next() is None
+    assert inbox.has_room(MAX_HELD_BYTES)
 
 
 def encoded(key: str) -> bytes:
     return encode(with_id(new_message(content(note=key), 1, "train", run_id=1), key))
 
 
-def test_a_worker_skips_what_is_not_wanted_and_survives_rubbish() -> None:
+def test_instructions_are_handed_out_in_order_and_withdrawn_ones_not_at_all() -> None:
+    inbox = Inbox()
+    for key in ("first", "withdrawn", "refused", "last"):
+        inbox.take(key, "train", key.encode())
+    inbox.finish("withdrawn")
+    inbox.forget("refused")
+    assert [inbox.next(), inbox.next(), inbox.next()] == [
+        ("first", b"first"),
+        ("last", b"last"),
+        None,
+    ]
+
+
+def test_a_worker_survives_rubbish() -> None:
     outcomes: dict[str, bytes | TouchstoneError] = {}
-    worker = Worker(echo, lambda key: key != "gone", outcomes.__setitem__)
-    worker.submit("gone", encoded("gone"))
+    worker = Worker(echo, outcomes.__setitem__)
     worker.submit("rubbish", b"\xff")
     worker.submit("good", encoded("good"))
     wait_until(lambda: "good" in outcomes)
@@ -89,7 +115,7 @@ def test_a_worker_outlives_an_application_that_exits() -> None:
             raise SystemExit(1)
         return echo(message)
 
-    worker = Worker(leaves, lambda _key: True, outcomes.__setitem__)
+    worker = Worker(leaves, outcomes.__setitem__)
     worker.submit("first", encoded("first"))
     worker.submit("second", encoded("second"))
     wait_until(lambda: len(outcomes) == 2)
@@ -107,7 +133,7 @@ def test_a_worker_says_when_it_could_not_stop_in_time() -> None:
         go_on.wait(60)
         return echo(message)
 
-    worker = Worker(slow, lambda _key: True, lambda key, _outcome: done.append(key))
+    worker = Worker(slow, lambda key, _outcome: done.append(key))
     worker.submit("first", encoded("first"))
     worker.submit("second", encoded("second"))
     assert started.wait(60)

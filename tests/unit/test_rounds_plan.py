@@ -37,9 +37,13 @@ def test_default_secure_sum_terms(n, m, expected):
 
 
 def test_a_run_over_too_few_members_is_refused():
-    with pytest.raises(BadInput):
-        secure_sum_terms(RunSettings(), 2)
-    with pytest.raises(BadInput):
+    with pytest.raises(StateError, match=r"^1 member is too few: 3 must stay") as alone:
+        secure_sum_terms(RunSettings(), 1)
+    assert "colluders" not in alone.value.hint, "it is 0 already"
+    with pytest.raises(StateError, match=r"^4 members are too few") as few:
+        secure_sum_terms(RunSettings(max_colluders=2), 4)
+    assert "lower --max-colluders" in few.value.hint
+    with pytest.raises(BadInput, match="--n-min must be 7 or more"):
         secure_sum_terms(RunSettings(n_min=3), 9)
 
 
@@ -122,6 +126,11 @@ def test_run_commands(tmp_path, monkeypatch, capsys):
     )
     assert code == 0
     assert json.loads(said.out)["data"]["threshold"] == 4
+    for bad in ("", "x" * 121, "fine\x1b[2K"):
+        code, said = coordinator(
+            monkeypatch, capsys, "run", "start", *at, "--purpose", bad, "--dry-run"
+        )
+        assert (code, "a purpose must have" in said.err) == (2, True)
     code, said = coordinator(monkeypatch, capsys, "run", "start", *at, "--rounds", 0)
     assert (code, "error: --rounds" in said.err) == (2, True)
     code, said = coordinator(

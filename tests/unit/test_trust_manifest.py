@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from shared.encoding import Writer
 from shared.errors import MalformedMessage, VerificationError
 from shared.trust.manifest import RunManifest, TrainingTerms, sign_manifest, verify_manifest
 from shared.trust.roster import Roster, RosterEntry
@@ -69,6 +70,11 @@ def test_an_expired_manifest_is_refused():
         {"rounds": 0},
         {"expires_at": NOW},
         {"training": TrainingTerms(weighting="by-count")},
+        {"purpose": ""},
+        {"purpose": "x" * 121},
+        {"purpose": " padded"},
+        {"purpose": "fine\x1b[2K\x1b[1Gother"},
+        {"purpose": "two\nlines"},
     ],
 )
 def test_a_manifest_that_makes_no_sense_cannot_be_made(changes):
@@ -83,6 +89,20 @@ def test_a_manifest_that_makes_no_sense_cannot_be_made(changes):
 def test_bucketed_weights_say_a_bucket_and_nothing_else(rows, weight):
     assert TrainingTerms(weighting="bucketed").weight(rows) == weight
     assert TrainingTerms().weight(rows) == 1.0
+
+
+@pytest.mark.parametrize("name", ["", "Brand", "x\x1b[2K\x1b[1Gspoof", "a b", "-a", "x" * 41])
+def test_a_name_nobody_can_be_invited_under_is_on_no_roster_and_in_no_manifest(name):
+    """Decoded as well as made: what `peers accept` shows comes from the coordinator."""
+    signed = Roster(b"a" * 16, 3, entries(3)).encode()
+    writer = Writer().text("m2").done()
+    forged = signed.replace(writer, Writer().text(name).done())
+    assert forged != signed
+    with pytest.raises(MalformedMessage, match="cannot name a member"):
+        Roster.decode(forged)
+    manifest = a_manifest().encode()
+    with pytest.raises(MalformedMessage, match="cannot name a member"):
+        RunManifest.decode(manifest.replace(writer, Writer().text(name).done()))
 
 
 def test_a_roster_survives_its_encoding_and_refuses_doubles():
