@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from sqlmodel import Session, col, select
@@ -54,16 +54,14 @@ class AuditLog:
         with self._database.transaction() as own:
             return self._append(own, kind, body)
 
-    def events(self, *, after: int = 0) -> Iterator[ChainedEvent]:
-        """Yield events in order, from sequence number ``after`` + 1."""
+    def events(self, *, after: int = 0, kinds: Collection[str] = ()) -> Iterator[ChainedEvent]:
+        """Yield events in order, from number ``after`` + 1; of ``kinds`` if any are given."""
+        query = select(AuditEventRow).where(col(AuditEventRow.seq) > after)
+        if kinds:
+            query = query.where(col(AuditEventRow.kind).in_(kinds))
+        query = query.order_by(col(AuditEventRow.seq)).execution_options(yield_per=1000)
         with self._database.reading() as session:
-            rows = session.exec(
-                select(AuditEventRow)
-                .where(col(AuditEventRow.seq) > after)
-                .order_by(col(AuditEventRow.seq))
-                .execution_options(yield_per=1000)
-            )
-            for row in rows:
+            for row in session.exec(query):
                 yield _event(row)
 
     def head(self) -> Head:
