@@ -47,7 +47,7 @@ def _logged(store: Store) -> list[Ran]:
     """
     verified = numbers(store)
     found = []
-    for event in store.audit.events(kinds=("model.activate",)):
+    for event in store.audit.of_kind("model.activate"):
         name, body = str(event.body["release_id"]), event.body
         if name != LOCAL_ID:
             number = int(body.get("sequence", verified.get(name, 0)))
@@ -57,7 +57,7 @@ def _logged(store: Store) -> list[Ran]:
 
 def numbers(store: Store) -> dict[str, int]:
     """Return the numbers of all releases that were ever verified here, by id in hex."""
-    events = store.audit.events(kinds=("model.verified",))
+    events = store.audit.of_kind("model.verified")
     return {str(event.body["release_id"]): int(event.body["sequence"]) for event in events}
 
 

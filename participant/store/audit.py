@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sqlmodel import Session, col, select
@@ -54,15 +54,23 @@ class AuditLog:
         with self._database.transaction() as own:
             return self._append(own, kind, body)
 
-    def events(self, *, after: int = 0, kinds: Collection[str] = ()) -> Iterator[ChainedEvent]:
-        """Yield events in order, from number ``after`` + 1; of ``kinds`` if any are given."""
-        query = select(AuditEventRow).where(col(AuditEventRow.seq) > after)
-        if kinds:
-            query = query.where(col(AuditEventRow.kind).in_(kinds))
-        query = query.order_by(col(AuditEventRow.seq)).execution_options(yield_per=1000)
+    def events(self, *, after: int = 0) -> Iterator[ChainedEvent]:
+        """Yield events in order, from sequence number ``after`` + 1."""
         with self._database.reading() as session:
-            for row in session.exec(query):
+            rows = session.exec(
+                select(AuditEventRow)
+                .where(col(AuditEventRow.seq) > after)
+                .order_by(col(AuditEventRow.seq))
+                .execution_options(yield_per=1000)
+            )
+            for row in rows:
                 yield _event(row)
+
+    def of_kind(self, kind: str) -> list[ChainedEvent]:
+        """Return all events of one kind, oldest first."""
+        query = select(AuditEventRow).where(AuditEventRow.kind == kind)
+        with self._database.reading() as session:
+            return [_event(row) for row in session.exec(query.order_by(col(AuditEventRow.seq)))]
 
     def head(self) -> Head:
         """Return the last event's number and hash without proving the chain."""
