@@ -68,6 +68,9 @@ MEMBER_EVENTS: dict[str, str] = {
     "model.rollback": "what ran before was made to run again",
     "model.pinned": "a person here keeps what runs until a person changes it",
     "model.unpinned": "releases may activate by themselves again",
+    "model.repaired": "damaged or missing files of what runs were fetched or fitted again",
+    "model.refitted": "the kept local-only model was damaged, so it was fitted again",
+    "model.skipped": "rolling back passed over a model that no longer loads",
     "model.unusable": "the model that ran no longer loads; nothing runs until the next decision",
 }
 

@@ -6,14 +6,28 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
+from participant.cli.model_text import print_model, print_models, verified_text
 from participant.cli.options import DryRun
-from shared.console import JsonFlag, emit, out, say
-from shared.errors import BadInput
+from shared.console import JsonFlag, emit, say
+from shared.errors import BadInput, StateError
+
+
+def _node_folder(path: Path) -> Path:
+    """Refuse a folder that is no node's: a mistyped one would be filled with an empty node."""
+    if not any((path / name).exists() for name in ("node.toml", "store", "models")):
+        raise StateError(
+            f"{path} is not a node's folder",
+            hint="check --dir; `join` or `data import` makes such a folder",
+        )
+    return path
+
 
 StateDir = Annotated[
-    Path, typer.Option("--dir", help="The node's folder.", envvar="TOUCHSTONE_DIR")
+    Path,
+    typer.Option(
+        "--dir", help="The node's folder.", envvar="TOUCHSTONE_DIR", callback=_node_folder
+    ),
 ]
 Release = Annotated[
     str, typer.Argument(help="A release's id; of one on this machine its first digits.")
@@ -49,14 +63,16 @@ def list_models(
                     "sequence": line.sequence,
                     "status": "installed" if line.release_id in here else "remote",
                     "kind": "",
+                    "active": False,
                     "pinned": False,
                     "head": None,
+                    "why": None,
                 }
                 for line in client.releases()
             ]
     else:
         rows = overview.models(state_dir)
-    emit({"models": rows}, as_json=as_json, text=lambda: _print(rows))
+    emit({"models": rows}, as_json=as_json, text=lambda: print_models(rows))
 
 
 @models.command("show")
@@ -65,7 +81,10 @@ def show(
     release: Annotated[str, typer.Argument(help="A release's id; what runs when left out.")] = "",
     as_json: bool = JsonFlag,
 ) -> None:
-    """Show what runs and why, or one release on this machine, with every decision about it."""
+    """Show what runs and why, or one release on this machine, with every decision about it.
+
+    With what runs, the newer releases that were kept back are named, each with its reason.
+    """
     from participant.deployment import overview
     from participant.deployment.active import MODELS
     from participant.deployment.state import LOCAL_ID, read_state
@@ -89,9 +108,10 @@ def show(
         data["calibrated"] = active.calibration is not None
         data["head"] = None if active.head is None else active.head.setting
         data["pinned"] = state.pinned
+        data["kept_back"] = overview.kept_back(state_dir)
     decisions = overview.history(state_dir)
     data["decisions"] = [one for one in decisions if one["release_id"] == data["release_id"]]
-    emit(data, as_json=as_json, text=lambda: _print_model(data))
+    emit(data, as_json=as_json, text=lambda: print_model(data))
 
 
 @models.command("verify")
@@ -108,22 +128,29 @@ def verify(
 ) -> None:
     """Check signature, digests, feature space and transcript; exit code 7 if any does not hold.
 
-    Of what runs, the active state and the personal head are checked too.
+    Of what runs, the active state and the personal head are checked too. A bundle file alone has
+    no transcript to check. `newer` tells whether the release's number is above that of every
+    release that ever ran here; an older one verifies too.
     """
     from participant.deployment import overview
+    from participant.deployment.state import LOCAL_ID
 
+    transcript = True
     if target:
         if Path(target).exists() or not overview.is_id(target):
             bundle = overview.verified(state_dir, Path(target))
+            transcript = Path(target).is_dir()
         else:
             bundle = overview.verified_release(state_dir, overview.resolve(state_dir, target))
         data = overview.manifest_data(bundle.manifest)
     else:
         active = overview.verified_active(state_dir)
+        transcript = active.release_id != LOCAL_ID
         head = None if active.head is None else active.head.setting
         data = {"release_id": active.release_id, "sequence": active.sequence, "head": head}
-    text = f"verified: release number {data['sequence']}, {data['release_id']}"
-    emit({"result": "verified", **data}, as_json=as_json, text=text)
+    data["transcript"] = "verified" if transcript else "not_checked"
+    data["newer"] = overview.is_newer(state_dir, data["sequence"])
+    emit({"result": "verified", **data}, as_json=as_json, text=verified_text(data))
 
 
 @models.command("compare")
@@ -163,18 +190,24 @@ def activate(
     dry_run: DryRun = False,
     as_json: bool = JsonFlag,
 ) -> None:
-    """Let a newer release, or your own local-only model, run whatever the rule would say."""
+    """Let a newer release, or your own local-only model, run whatever the rule would say.
+
+    The newest release that ever ran here may run again, which undoes a rollback. What runs already
+    is repaired if a file of it is damaged or gone.
+    """
     from participant.deployment import overview
     from participant.deployment.service import Deployer
     from participant.deployment.state import LOCAL_ID
 
     if dry_run:
-        data = {"result": "would_activate", "release_id": release}
-        if release != LOCAL_ID:
+        if release == LOCAL_ID:
+            result, name = Deployer(state_dir).check_local(), LOCAL_ID
+        else:
             release_id = overview.resolve(state_dir, release)
-            Deployer(state_dir).check(release_id, _channel(state_dir, offline))
-            data["release_id"] = release_id.hex()
-        emit(data, as_json=as_json, text=f"would_activate: {data['release_id']}")
+            result = Deployer(state_dir).check(release_id, _channel(state_dir, offline))
+            name = release_id.hex()
+        data = {"result": result, "release_id": name}
+        emit(data, as_json=as_json, text=f"{result}: {name}")
         return
     if release == LOCAL_ID:
         outcome = Deployer(state_dir).activate_local()
@@ -187,17 +220,21 @@ def activate(
 
 @models.command("rollback")
 def rollback(state_dir: StateDir, dry_run: DryRun = False, as_json: bool = JsonFlag) -> None:
-    """Let the model that ran before run again."""
+    """Let the model that ran before run again; one that is damaged is passed over."""
     from participant.deployment.active import MODELS
     from participant.deployment.service import Deployer
     from participant.deployment.state import read_state
+    from participant.deployment.step_back import step_back
 
     if dry_run:
-        last = read_state(state_dir / MODELS).last()
-        data = {"result": "would_roll_back", "release_id": last.release_id}
+        last, skipped = step_back(state_dir, read_state(state_dir / MODELS))
+        _tell_skipped(skipped)
+        data = {"result": "would_roll_back", "release_id": last.release_id, "skipped": skipped}
         emit(data, as_json=as_json, text=f"would_roll_back: to {last.release_id}")
         return
-    _tell("rolled_back", Deployer(state_dir).rollback(), as_json=as_json)
+    outcome = Deployer(state_dir).rollback()
+    _tell_skipped(outcome.skipped)
+    _tell("rolled_back", outcome, as_json=as_json)
 
 
 @models.command("pin")
@@ -222,9 +259,11 @@ def pin(
         raise BadInput("name the release that runs, or give --off", hint="`model show` names it")
     wish = "unpinned" if off else "pinned"
     if dry_run:
+        state = read_state(state_dir / MODELS)
         if release:
-            pinnable(read_state(state_dir / MODELS), release)
-        emit({"result": f"would_be_{wish}"}, as_json=as_json, text=f"would_be_{wish}")
+            pinnable(state, release)
+        result = f"already_{wish}" if state.pinned != off else f"would_be_{wish}"
+        emit({"result": result}, as_json=as_json, text=result)
         return
     new, name = Deployer(state_dir).unpin() if off else Deployer(state_dir).pin(release)
     result = wish if new else f"already_{wish}"
@@ -236,6 +275,11 @@ def _channel(state_dir: Path, offline: bool) -> Any:
     from participant.node.registry_client import channel_factory
 
     return None if offline else channel_factory(state_dir)
+
+
+def _tell_skipped(skipped: tuple[str, ...]) -> None:
+    for name in skipped:
+        say(f"note: {name} is damaged or gone, and was passed over")
 
 
 def _tell(result: str, outcome: Any, *, as_json: bool) -> None:
@@ -250,32 +294,6 @@ def _tell(result: str, outcome: Any, *, as_json: bool) -> None:
         "calibrated": outcome.calibrated,
         "head": outcome.head,
         "metrics": outcome.metrics,
+        "skipped": outcome.skipped,
     }
     emit(data, as_json=as_json, text=f"{result}: {outcome.release_id} ({explain(outcome.reason)})")
-
-
-def _print(rows: list[dict[str, Any]]) -> None:
-    if not rows:
-        say("no model is here yet: a completed run ends in a release, which `up` deploys")
-        return
-    table = Table("number", "release", "kind", "status", box=None)
-    for row in rows:
-        number = str(row["sequence"]) if row["sequence"] else "–"
-        extras = ["pinned"] * row["pinned"] + ["with a personal head"] * bool(row["head"])
-        table.add_row(number, row["release_id"], row["kind"], ", ".join([row["status"], *extras]))
-    out.print(table)
-
-
-def _print_model(data: dict[str, Any]) -> None:
-    from participant.deployment.texts import comparison, explain
-
-    for name, value in data.items():
-        if name in ("decisions", "alliance_metrics"):
-            continue
-        out.print(f"{name:<20}{'–' if value is None else value}", markup=False)
-    for name, value in data.get("alliance_metrics", {}).items():
-        out.print(f"alliance {name:<11}{value}", markup=False)
-    for one in data["decisions"]:
-        out.print(f"{one['at']}  {one['action']}: {explain(one['reason'])}", markup=False)
-        for line in comparison(one["metrics"]):
-            out.print(f"    {line}", markup=False)

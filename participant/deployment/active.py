@@ -25,6 +25,7 @@ from shared.trust.transcript import Transcript, UnverifiedTranscript
 
 MODELS = "models"
 TRANSCRIPT_NAME = "transcript.bin"
+_REPAIR = "`model activate` it again, which fetches or fits it anew, or `model rollback`"
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,8 @@ def load_activation(state_dir: Path, activation: Activation) -> LoadedModel:
     calibration = activation.calibration
     model = _load(state_dir, activation)
     vector, setting = model.vector, None
-    if activation.head is not None:
-        data = read_checked(state_dir / MODELS / activation.head.path, activation.head.sha256)
-        own = HeadFile.decode(data)
+    own = load_head(state_dir, activation)
+    if own is not None:
         vector = own.applied(activation.release_id, activation.sha256, model.spec, vector)
         setting = own.head.setting
     return LoadedModel(
@@ -79,6 +79,14 @@ def load_activation(state_dir: Path, activation: Activation) -> LoadedModel:
         kind=activation.kind,
         head=setting,
     )
+
+
+def load_head(state_dir: Path, activation: Activation) -> HeadFile | None:
+    """Load the personal head of one activation, if it has one; raises as :func:`active_model`."""
+    if activation.head is None:
+        return None
+    head = activation.head
+    return HeadFile.decode(read_checked(state_dir / MODELS / head.path, head.sha256))
 
 
 def _load(state_dir: Path, activation: Activation) -> LocalModel | VerifiedBundle:
@@ -101,8 +109,7 @@ def read_checked(path: Path, sha256: str) -> bytes:
     data = _read(path)
     if hashlib.sha256(data).hexdigest() != sha256:
         raise BundleDigestError(
-            "the active model's file was changed after it was activated",
-            hint="`model rollback`, or fetch the release again with `model activate`",
+            "the active model's file was changed after it was activated", hint=_REPAIR
         )
     return data
 
@@ -111,10 +118,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise NotFound(
-            f"the active model's file {path.name} is gone",
-            hint="`model rollback`, or fetch the release again with `model activate`",
-        ) from error
+        raise NotFound(f"the active model's file {path.name} is gone", hint=_REPAIR) from error
 
 
 def verify_release(

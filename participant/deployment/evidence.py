@@ -30,13 +30,15 @@ from participant.deployment.acceptance import (
 )
 from participant.deployment.active import MODELS, LoadedModel
 from participant.deployment.candidate import Candidate
-from participant.deployment.local_model import own_model
+from participant.deployment.local_model import is_fit, own_model
 from participant.store import Store
+from participant.training.baseline import trainable
 from participant.training.calibration import Calibration, calibrate
 from participant.training.dataset import TrainingSet
 from participant.training.inference import scores
 from participant.training.local import NothingToTrain
 from participant.training.personal import fit_head
+from shared.errors import NotFound
 from shared.model.layout import ModelSpec
 
 TrainingSets = Callable[[str, ModelSpec], TrainingSet]
@@ -72,6 +74,14 @@ def kind_of_records(store: Store) -> str:
     return "shop" if shops_only else "listing"
 
 
+def nothing_to_train() -> NotFound:
+    """Return the error of a node that wants a local-only model and has no records for one."""
+    return NotFound(
+        "there are no labelled records to train a local model on",
+        hint="import records and verdicts first",
+    )
+
+
 @dataclass(frozen=True)
 class Judged:
     """A release, what the rule says of it, and what became of a personal head.
@@ -95,22 +105,38 @@ class Evidence:
         kind: ``listing`` or ``shop``.
         sets: the member's records, see :data:`TrainingSets`.
         rule: the member's own; the default one if left out.
+        damaged: told the name of a local-only model that was fitted again because it was damaged.
     """
 
     def __init__(
-        self, state_dir: Path, kind: str, sets: TrainingSets, rule: Rule | None = None
+        self,
+        state_dir: Path,
+        kind: str,
+        sets: TrainingSets,
+        rule: Rule | None = None,
+        damaged: Callable[[str], None] = lambda _name: None,
     ) -> None:
         self._models = state_dir / MODELS
         self._kind = kind
         self._sets = sets
         self._rule = rule or Rule()
+        self._damaged = damaged
 
     def local(self, spec: ModelSpec) -> Candidate | None:
         """Return the member's own local-only model, or None if it has nothing to train on."""
         try:
-            return own_model(self._models, self._sets(self._kind, spec), self._kind)
+            records = self._sets(self._kind, spec)
+            return own_model(self._models, records, self._kind, self._damaged)
         except NothingToTrain:
             return None
+
+    def trainable(self, spec: ModelSpec) -> bool:
+        """Tell whether there are records to train a local-only model of a shape on."""
+        return trainable(self._sets(self._kind, spec))
+
+    def fitted_as(self, spec: ModelSpec, path: str) -> bool:
+        """Tell whether ``path`` is that of a model of these records, without fitting one."""
+        return is_fit(path, self._sets(self._kind, spec), self._kind)
 
     def judge(self, release: Candidate, running: LoadedModel | None) -> Judged:
         """Hold a release against what runs and against the local-only model, on the hold-out.

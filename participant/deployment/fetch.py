@@ -22,6 +22,7 @@ from participant.node.registry_client import ChannelFactory, registry
 from shared.errors import NotFound, VerificationError
 from shared.files import storage_error, write_folder
 from shared.model.bundle import FILE_NAME, VerifiedBundle
+from shared.model.bundle_errors import BundleDigestError
 from shared.trust.transcript import Transcript, Witness
 
 RELEASES = "releases"
@@ -69,6 +70,8 @@ def fetch_release(
     *,
     min_sequence: int,
     witnesses: Iterable[Witness] = (),
+    sha256: str = "",
+    keep: bool = True,
 ) -> FetchedRelease:
     """Return a verified release, from the disk if it is there and whole, else over the network.
 
@@ -78,6 +81,8 @@ def fetch_release(
         factory: opens a channel to the coordinator; None forbids the network.
         min_sequence: the lowest acceptable release number (anti-rollback).
         witnesses: what this member was told in the run's rounds, held against the transcript.
+        sha256: when given, the hex digest its file must have: that of a release that ran here.
+        keep: whether a release that was fetched is written to the disk.
 
     Raises:
         VerificationError: bundle or transcript is not what it must be; nothing is written.
@@ -93,14 +98,19 @@ def fetch_release(
     bundle = verify_release(state_dir, files[0], release_id, min_sequence=min_sequence)
     transcript = verify_transcript(state_dir, bundle, files[1])
     transcript.check_witnesses(witnesses)
-    if fresh:
+    found = hashlib.sha256(files[0]).hexdigest()
+    if sha256 not in ("", found):
+        raise BundleDigestError(
+            "the release is not the one that ran here under the same id",
+            hint="ask the coordinator's operator why it was made anew",
+        )
+    if fresh and keep:
         try:
             folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise storage_error(error, folder) from error
         write_folder(folder, {FILE_NAME: files[0], TRANSCRIPT_NAME: files[1]})
-    sha256 = hashlib.sha256(files[0]).hexdigest()
-    return FetchedRelease(bundle, transcript, f"{RELEASES}/{release_id.hex()}", sha256)
+    return FetchedRelease(bundle, transcript, f"{RELEASES}/{release_id.hex()}", found)
 
 
 def _read_installed(state_dir: Path, folder: Path, release_id: bytes) -> tuple[bytes, bytes] | None:

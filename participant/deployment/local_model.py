@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,32 +69,61 @@ class LocalModel:
         return cls(kind, spec, check_vector(spec, vector))
 
 
-def own_model(models: Path, training_set: TrainingSet, kind: str) -> Candidate:
+def own_model(
+    models: Path,
+    training_set: TrainingSet,
+    kind: str,
+    damaged: Callable[[str], None] = lambda _name: None,
+) -> Candidate:
     """Return the local-only model of a training set, fitted now unless it was before.
 
     The file is named after everything the fit depends on, so the same records are not fitted
-    twice and a model that runs is never overwritten by another.
+    twice, and after its content, so a changed byte is noticed and a model that runs is never
+    overwritten by another.
+
+    Args:
+        models: the ``models/`` folder.
+        training_set: the member's records.
+        kind: ``listing`` or ``shop``.
+        damaged: told the name of a kept model that is not as it was written.
 
     Raises:
         NothingToTrain: the training part is empty.
         StorageError: the disk refuses.
     """
-    name = f"{FOLDER}/{_fingerprint(training_set, kind)}.model"
-    path = models / name
-    model = _read(path)
-    if model is None:
-        model = LocalModel(kind, training_set.spec, fit_local(training_set).vector)
-        keep_file(models, name, model.encode())
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Candidate(LOCAL_ID, name, sha256, kind, 0, model.spec, model.vector)
+    fit = _fingerprint(training_set, kind)
+    kept = _kept(models / FOLDER, fit, damaged)
+    if kept is None:
+        fitted = LocalModel(kind, training_set.spec, fit_local(training_set).vector)
+        data = fitted.encode()
+        kept = fitted, hashlib.sha256(data).hexdigest()
+        keep_file(models, own_name(fit, kept[1]), data)
+    model, sha256 = kept
+    return Candidate(LOCAL_ID, own_name(fit, sha256), sha256, kind, 0, model.spec, model.vector)
 
 
-def _read(path: Path) -> LocalModel | None:
-    """Return a stored model, or None if it is not there or damaged and has to be fitted again."""
-    try:
-        return LocalModel.decode(path.read_bytes())
-    except (FileNotFoundError, VerificationError):
-        return None
+def is_fit(path: str, training_set: TrainingSet, kind: str) -> bool:
+    """Tell whether a path below ``models/`` names a fit of these records."""
+    return path.startswith(f"{FOLDER}/{_fingerprint(training_set, kind)}")
+
+
+def own_name(fit: str, sha256: str) -> str:
+    """Return the path of a local-only model, relative to ``models/``."""
+    return f"{FOLDER}/{fit}-{sha256}.model"
+
+
+def _kept(folder: Path, fit: str, damaged: Callable[[str], None]) -> tuple[LocalModel, str] | None:
+    """Return the kept model of a fit and its digest; None if there is none that is whole."""
+    for path in sorted(folder.glob(f"{fit}-*.model")):
+        data = path.read_bytes()
+        sha256 = hashlib.sha256(data).hexdigest()
+        try:
+            if path.stem == f"{fit}-{sha256}":
+                return LocalModel.decode(data), sha256
+        except VerificationError:
+            pass  # as damaged as one whose digest is another
+        damaged(path.name)
+    return None
 
 
 def _fingerprint(training_set: TrainingSet, kind: str) -> str:

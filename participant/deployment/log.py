@@ -21,11 +21,17 @@ ACTIVATION_KEY = "activation_id"
 
 
 def record(
-    store: Store, release_id: str, action: Action, reason: str, metrics: Mapping[str, Any]
+    store: Store,
+    release_id: str,
+    action: Action,
+    reason: str,
+    metrics: Mapping[str, Any],
+    **identity: str | int,
 ) -> None:
     """Write one decision down, as a row and as an audit event, both or neither.
 
-    The audit event names release, action and reason; the figures stay in the row.
+    The audit event names release, action and reason, and ``identity``, what else tells which
+    release it was; the figures stay in the row.
 
     Raises:
         StorageError: the store cannot be written.
@@ -40,14 +46,22 @@ def record(
                 at=store.clock.now(),
             )
         )
-        body = {"release_id": release_id, "reason": reason}
+        body = {"release_id": release_id, "reason": reason, **identity}
         store.audit.append(f"model.{action}", body, session=session)
 
 
 def record_activation(store: Store, activation: Activation) -> None:
     """Write an activation down; its id goes into the row's metrics."""
     metrics = {**activation.metrics, ACTIVATION_KEY: activation.activation_id}
-    record(store, activation.release_id, activation.action, activation.reason, metrics)
+    record(
+        store,
+        activation.release_id,
+        activation.action,
+        activation.reason,
+        metrics,
+        sequence=activation.sequence,
+        sha256=activation.sha256,
+    )
 
 
 def catch_up(store: Store, state: ActiveState) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from participant.deployment.active import (
     verify_transcript,
 )
 from participant.deployment.fetch import RELEASES, installed_path
+from participant.deployment.floor import newest_ran, numbers
 from participant.deployment.state import LOCAL_ID, Activation, ActiveState, read_state
 from participant.store import Store
 from shared.clock import from_unix, rfc3339
@@ -61,26 +64,35 @@ def installed(state_dir: Path) -> list[str]:
 
 
 def models(state_dir: Path) -> list[dict[str, Any]]:
-    """Return one row for each model on this machine, releases in their order."""
+    """Return one row for each model on this machine or in use, releases in their order."""
     state = read_state(state_dir / MODELS)
-    rows = [_release_row(state_dir, name, state) for name in installed(state_dir)]
+    here = installed(state_dir)
+    used = [one.release_id for one in (state.active, *state.previous) if one is not None]
+    gone = [name for name in dict.fromkeys(used) if name not in (LOCAL_ID, *here)]
+    rows = [_release_row(state_dir, name, state) for name in [*here, *gone]]
     rows.sort(key=lambda row: row["sequence"])
-    active = state.active
-    if active is not None and active.release_id == LOCAL_ID:
-        rows.append({**_row(LOCAL_ID, state), "sequence": 0, "kind": active.kind})
+    if state.active is not None and state.active.release_id == LOCAL_ID:
+        rows.append(_local_row(state_dir, state))
+    last = {one["release_id"]: one for one in history(state_dir)}
+    for row in rows:
+        one = last.get(row["release_id"])
+        row["why"] = None if one is None else {key: one[key] for key in ("at", "action", "reason")}
     return rows
 
 
 def _row(release_id: str, state: ActiveState) -> dict[str, Any]:
-    active = state.active is not None and state.active.release_id == release_id
-    before = any(one.release_id == release_id for one in state.previous)
-    status = "active" if active else ("previous" if before else "installed")
-    head = state.active.head if active and state.active is not None else None
+    known = [one for one in (state.active, *state.previous) if one is not None]
+    found = next((one for one in known if one.release_id == release_id), None)
+    active = found is not None and found is state.active
+    head = found.head if active and found is not None else None
     return {
         "release_id": release_id,
-        "status": status,
+        "status": "active" if active else ("installed" if found is None else "previous"),
+        "active": active,
         "pinned": active and state.pinned,
         "head": None if head is None else head.setting,
+        "sequence": 0 if found is None else found.sequence,
+        "kind": "" if found is None else found.kind,
     }
 
 
@@ -88,37 +100,89 @@ def _release_row(state_dir: Path, name: str, state: ActiveState) -> dict[str, An
     row = _row(name, state)
     try:
         manifest = verified_release(state_dir, bytes.fromhex(name)).manifest
-    except (VerificationError, NotFound):
-        return {**row, "status": "damaged", "sequence": 0, "kind": ""}
+    except VerificationError:
+        return {**row, "status": "damaged"}
+    except NotFound:
+        return {**row, "status": "missing"}
     return {**row, "sequence": manifest.sequence, "kind": manifest.kind}
+
+
+def _local_row(state_dir: Path, state: ActiveState) -> dict[str, Any]:
+    row = _row(LOCAL_ID, state)
+    try:
+        verified_active(state_dir)
+    except VerificationError:
+        return {**row, "status": "damaged"}
+    except NotFound:
+        return {**row, "status": "missing"}
+    return row
+
+
+@contextmanager
+def _stored(state_dir: Path) -> Iterator[Store | None]:
+    """Open the node's store for reading, if there is one."""
+    try:
+        store = Store.open(state_dir, create=False)
+    except NotFound:
+        yield None
+        return
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 def history(state_dir: Path) -> list[dict[str, Any]]:
     """Return every decision about a model, oldest first; empty before the first."""
+    with _stored(state_dir) as store:
+        return [] if store is None else _decisions(store)
+
+
+def _decisions(store: Store) -> list[dict[str, Any]]:
+    return [
+        {
+            "at": rfc3339(row.at),
+            "release_id": row.release_id,
+            "action": row.action,
+            "reason": row.reason,
+            "metrics": row.metrics,
+        }
+        for row in store.deployments.history()
+    ]
+
+
+def kept_back(state_dir: Path) -> list[dict[str, Any]]:
+    """Return the releases that were kept and could still be activated, by number, each with why."""
+    state = read_state(state_dir / MODELS)
+    with _stored(state_dir) as store:
+        if store is None:
+            return []
+        sequences, newest = numbers(store), newest_ran(store, state).sequence
+        last = {one["release_id"]: one for one in _decisions(store)}
+    found = [
+        {"sequence": sequences[name], **{key: one[key] for key in ("release_id", "at", "reason")}}
+        for name, one in last.items()
+        if one["action"] == "keep" and sequences.get(name, 0) > newest
+    ]
+    return sorted(found, key=lambda one: one["sequence"])
+
+
+def is_newer(state_dir: Path, sequence: int) -> bool:
+    """Tell whether a release's number is above that of every release that ever ran here."""
     try:
-        store = Store.open(state_dir, create=False)
-    except NotFound:
-        return []
-    try:
-        return [
-            {
-                "at": rfc3339(row.at),
-                "release_id": row.release_id,
-                "action": row.action,
-                "reason": row.reason,
-                "metrics": row.metrics,
-            }
-            for row in store.deployments.history()
-        ]
-    finally:
-        store.close()
+        state = read_state(state_dir / MODELS)
+    except VerificationError:
+        state = ActiveState()  # then the audit log alone tells
+    with _stored(state_dir) as store:
+        newest = state.highest_sequence if store is None else newest_ran(store, state).sequence
+    return sequence > newest
 
 
 def verified(state_dir: Path, source: Path, release_id: bytes | None = None) -> VerifiedBundle:
     """Verify a bundle file or folder against the alliance this folder joined.
 
-    A folder's transcript is verified too. Age is not judged here: a verified release may still
-    be refused as a step back.
+    A folder's transcript is verified too, a bare file's is not there. Age is not judged here: a
+    verified release may still be refused as a step back, see :func:`is_newer`.
 
     Raises:
         VerificationError: it is not a release of this alliance, unaltered.

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from participant.deployment import log
 from participant.deployment.acceptance import Reason
@@ -23,12 +23,16 @@ from participant.deployment.evidence import (
     TrainingSets,
     figures,
     kind_of_records,
+    nothing_to_train,
     training_sets,
 )
 from participant.deployment.fetch import FetchedRelease, fetch_release
+from participant.deployment.floor import allowed
 from participant.deployment.folder import exclusive
 from participant.deployment.head import write_head
+from participant.deployment.outcome import DeploymentOutcome, already, outcome, repaired
 from participant.deployment.rule import rule_of
+from participant.deployment.standing import fetch_repairs, whole
 from participant.deployment.state import (
     Activation,
     ActiveState,
@@ -37,35 +41,13 @@ from participant.deployment.state import (
     read_state,
     write_state,
 )
+from participant.deployment.step_back import step_back
 from participant.node.registry_client import ChannelFactory
 from participant.store import Store
 from shared.clock import Clock, SystemClock, rfc3339
 from shared.errors import NotFound, VerificationError
 from shared.model.layout import ModelSpec
 from shared.trust.transcript import Witness
-
-Decision = Literal["activated", "kept", "activated_local", "already_active"]
-
-
-@dataclass(frozen=True)
-class DeploymentOutcome:
-    """What was decided about a release; never leaves the member.
-
-    Attributes:
-        decision: what happened.
-        reason: stable reason code, see :class:`Reason`.
-        metrics: the local figures it rests on.
-        release_id: hex of the release, or ``local``.
-        calibrated: whether what runs now has a calibration of its own.
-        head: setting of the personal head on what runs now, None without one.
-    """
-
-    decision: Decision
-    reason: str
-    metrics: dict[str, Any] = field(default_factory=dict)
-    release_id: str = ""
-    calibrated: bool = False
-    head: str | None = None
 
 
 class Deployer:
@@ -94,7 +76,8 @@ class Deployer:
     ) -> DeploymentOutcome:
         """Fetch, verify and judge a release, and let it run if the acceptance rule holds.
 
-        While what runs is pinned, the release is judged all the same, and kept back.
+        While what runs is pinned, the release is judged all the same, and kept back. If it runs
+        already and is damaged, it is repaired.
 
         Raises:
             VerificationError: bundle or transcript is refused; so is a release that is not newer
@@ -103,9 +86,11 @@ class Deployer:
         """
         with exclusive(self._dir, self._clock) as store:
             state = read_state(self._models)
-            if state.active is not None and state.active.release_id == release_id.hex():
-                return _already(state.active)
+            if standing := whole(self._dir, state, release_id):
+                return already(standing)
             fetched = self._fetch(store, state, release_id, factory, witnesses)
+            if standing := whole(self._dir, state, release_id):
+                return _repaired(store, standing)
             return self._decide(store, state, fetched)
 
     def activate(
@@ -117,7 +102,9 @@ class Deployer:
     ) -> DeploymentOutcome:
         """Let a release run because the operator says so; it must verify and be newer.
 
-        A pin does not stand against it, and stays: what runs then is pinned.
+        The newest that ever ran may run again, which undoes a rollback. What runs already is
+        repaired if it is damaged. A pin does not stand against it, and stays: what runs then is
+        pinned.
 
         Args:
             release_id: 16 bytes.
@@ -125,24 +112,34 @@ class Deployer:
             personal: whether a head that helps on the hold-out is put on top.
 
         Raises:
-            ReleaseRollbackError: it is not newer than every release that ever ran here.
+            ReleaseRollbackError: it is older than a release that ever ran here.
             VerificationError, NotFound, NetworkError, StorageError: as :meth:`deploy`.
         """
         with exclusive(self._dir, self._clock) as store:
             state = read_state(self._models)
-            if state.active is not None and state.active.release_id == release_id.hex():
-                return _already(state.active)
-            fetched = self._fetch(store, state, release_id, factory, ())
+            if standing := whole(self._dir, state, release_id):
+                return already(standing)
+            fetched = self._fetch(store, state, release_id, factory, (), again=True)
+            if standing := whole(self._dir, state, release_id):
+                return _repaired(store, standing)
             evidence = self._evidence(store, fetched.bundle.manifest.kind, personal=personal)
             judged = evidence.judge(fetched.candidate(), self._running(store, state))
             return self._run(
                 store, state, judged.candidate, evidence, Reason.OPERATOR, figures(judged)
             )
 
-    def check(self, release_id: bytes, factory: ChannelFactory | None = None) -> FetchedRelease:
-        """Fetch and verify a release as :meth:`activate` would; what runs stays as it is."""
+    def check(self, release_id: bytes, factory: ChannelFactory | None = None) -> str:
+        """Fetch and verify a release as :meth:`activate` would, and say what that would do.
+
+        Nothing that was fetched is kept, and what runs stays as it is.
+        """
         with exclusive(self._dir, self._clock) as store:
-            return self._fetch(store, read_state(self._models), release_id, factory, ())
+            state = read_state(self._models)
+            if whole(self._dir, state, release_id):
+                return "already_active"
+            self._fetch(store, state, release_id, factory, (), again=True, keep=False)
+            repairs = fetch_repairs(self._dir, state, release_id)
+            return "would_repair" if repairs else "would_activate"
 
     def activate_local(
         self, kind: str | None = None, spec: ModelSpec | None = None
@@ -159,21 +156,33 @@ class Deployer:
         with exclusive(self._dir, self._clock) as store:
             state = read_state(self._models)
             running = self._running(store, state)
-            if running is not None:
-                kind, spec = kind or running.kind, spec or running.spec
-            evidence = self._evidence(store, kind or kind_of_records(store))
-            local = evidence.local(spec or ModelSpec())
+            evidence, spec = self._own(store, state, running, kind, spec)
+            local = evidence.local(spec)
             if local is None:
-                raise NotFound(
-                    "there are no labelled records to train a local model on",
-                    hint="import records and verdicts first",
-                )
-            if state.active is not None and state.active.path == local.path:
-                return _already(state.active)
+                raise nothing_to_train()
+            if state.active is not None and state.active.sha256 == local.sha256:
+                if running is not None:
+                    return already(state.active)
+                if state.active.path == local.path:  # fitted again just now, where it lay
+                    return _repaired(store, state.active)
             return self._run(store, state, local, evidence, Reason.OPERATOR, {})
+
+    def check_local(self) -> str:
+        """Say what :meth:`activate_local` would do; nothing is fitted; raises as it does."""
+        with exclusive(self._dir, self._clock) as store:
+            state = read_state(self._models)
+            running = self._running(store, state)
+            evidence, spec = self._own(store, state, running, None, None)
+            if not evidence.trainable(spec):
+                raise nothing_to_train()
+            if state.active is None or not evidence.fitted_as(spec, state.active.path):
+                return "would_activate"
+            return "would_repair" if running is None else "already_active"
 
     def rollback(self) -> DeploymentOutcome:
         """Let what ran before run again; the highest release number ever active stays.
+
+        A model that no longer loads is passed over.
 
         Raises:
             NotFound: nothing ran before, or its files are gone.
@@ -181,8 +190,9 @@ class Deployer:
         """
         with exclusive(self._dir, self._clock) as store:
             state = read_state(self._models)
-            last = state.last()
-            load_activation(self._dir, last)
+            last, skipped = step_back(self._dir, state)
+            for name in skipped:
+                store.audit.append("model.skipped", {"release_id": name})
             again = last.model_copy(
                 update={
                     "activation_id": secrets.token_hex(16),
@@ -191,8 +201,8 @@ class Deployer:
                     "at": rfc3339(self._clock.now()),
                 }
             )
-            self._switch(store, state.rolled_back(again))
-            return _outcome("activated", again)
+            self._switch(store, state.rolled_back(again, len(skipped) + 1))
+            return replace(outcome("activated", again), skipped=skipped)
 
     def pin(self, release: str) -> tuple[bool, str]:
         """Keep what runs until a person changes it.
@@ -243,11 +253,20 @@ class Deployer:
         release_id: bytes,
         factory: ChannelFactory | None,
         witnesses: Iterable[Witness],
+        *,
+        again: bool = False,
+        keep: bool = True,
     ) -> FetchedRelease:
-        lowest = state.highest_sequence + 1
+        lowest, sha256 = allowed(store, state, release_id, again=again)
         try:
             fetched = fetch_release(
-                self._dir, release_id, factory, min_sequence=lowest, witnesses=witnesses
+                self._dir,
+                release_id,
+                factory,
+                min_sequence=lowest,
+                witnesses=witnesses,
+                sha256=sha256,
+                keep=keep,
             )
         except VerificationError as error:
             body = {"release_id": release_id.hex(), "code": error.code}
@@ -277,6 +296,21 @@ class Deployer:
             # Only the local-only model can have spoken against the first release.
             return self._run(store, state, local, evidence, verdict.reason, metrics)
         return DeploymentOutcome("kept", verdict.reason.value, metrics, release.release_id)
+
+    def _own(
+        self,
+        store: Store,
+        state: ActiveState,
+        running: LoadedModel | None,
+        kind: str | None,
+        spec: ModelSpec | None,
+    ) -> tuple[Evidence, ModelSpec]:
+        """Return what judges the member's own model, and the shape it would have."""
+        if running is not None:
+            kind, spec = kind or running.kind, spec or running.spec
+        elif state.active is not None:
+            kind = kind or state.active.kind
+        return self._evidence(store, kind or kind_of_records(store)), spec or ModelSpec()
 
     def _running(self, store: Store, state: ActiveState) -> LoadedModel | None:
         """Return what runs; a model that no longer loads runs nothing and is no rival."""
@@ -315,7 +349,7 @@ class Deployer:
             at=rfc3339(self._clock.now()),
         )
         self._switch(store, state.activated(activation))
-        return _outcome("activated_local" if candidate.sequence == 0 else "activated", activation)
+        return outcome("activated_local" if candidate.sequence == 0 else "activated", activation)
 
     def _write_head(self, candidate: Candidate) -> HeadRef | None:
         """Put a candidate's head on the disk, before anything names it."""
@@ -332,7 +366,11 @@ class Deployer:
         rule = rule_of(self._dir)
         if not personal:
             rule = replace(rule, personal=False)
-        return Evidence(self._dir, kind, self._given_sets or training_sets(store), rule)
+
+        def damaged(name: str) -> None:
+            store.audit.append("model.refitted", {"file": name})
+
+        return Evidence(self._dir, kind, self._given_sets or training_sets(store), rule, damaged)
 
 
 def deploy_release(
@@ -361,16 +399,6 @@ def deploy_release(
     return deployer.deploy(release_id, channel_factory, witnesses=witnesses)
 
 
-def _outcome(decision: Decision, activation: Activation) -> DeploymentOutcome:
-    return DeploymentOutcome(
-        decision,
-        activation.reason,
-        activation.metrics,
-        activation.release_id,
-        activation.calibration is not None,
-        None if activation.head is None else activation.head.setting,
-    )
-
-
-def _already(activation: Activation) -> DeploymentOutcome:
-    return replace(_outcome("already_active", activation), reason=Reason.ALREADY_ACTIVE.value)
+def _repaired(store: Store, activation: Activation) -> DeploymentOutcome:
+    store.audit.append("model.repaired", {"release_id": activation.release_id})
+    return repaired(activation)

@@ -115,11 +115,11 @@ class ActiveState(BaseModel):
             pinned=self.pinned,
         )
 
-    def rolled_back(self, again: Activation) -> ActiveState:
-        """Return the state in which ``again``, the newest of ``previous``, runs once more."""
+    def rolled_back(self, again: Activation, steps: int = 1) -> ActiveState:
+        """Return the state in which ``again``, ``steps`` back in ``previous``, runs once more."""
         return ActiveState(
             active=again,
-            previous=self.previous[1:],
+            previous=self.previous[steps:],
             highest_sequence=self.highest_sequence,
             pinned=self.pinned,
         )
@@ -214,6 +214,7 @@ def _digest(body: dict[str, Any]) -> str:
 def _damaged(detail: str) -> ActiveStateDamaged:
     return ActiveStateDamaged(
         f"{FILE_NAME} was changed by something else than this program",
-        hint="restore models/active.json from a backup, or remove it and activate a model",
+        hint="restore models/active.json from a backup; without one remove it and `model activate` "
+        "the newest release that ran here, or a newer one: older ones stay refused",
         detail=detail,
     )

@@ -14,10 +14,12 @@ _REASONS: dict[str, str] = {
         "your own hold-out and calibration part do not show it better than your local-only model"
     ),
     Reason.HOLDOUT_TOO_SMALL: (
-        "your hold-out has too few labelled rows and cannot tell, so nothing changes"
+        "your hold-out has too few labelled rows and cannot tell: nothing changes until it has "
+        "more, or you `model activate` it"
     ),
     Reason.HOLDOUT_ONE_CLASS: (
-        "your hold-out has too few rows of one class and cannot tell, so nothing changes"
+        "your hold-out has too few rows of one class and cannot tell: nothing changes until it "
+        "has more, or you `model activate` it"
     ),
     Reason.OTHER_KIND: "it scores another kind of record than the model that runs",
     Reason.FIRST_MODEL: (
@@ -25,6 +27,7 @@ _REASONS: dict[str, str] = {
     ),
     Reason.OPERATOR: "you asked for it",
     Reason.ALREADY_ACTIVE: "it runs already",
+    Reason.REPAIRED: "it runs already, and what was damaged or gone of it is whole again",
     Reason.PINNED: "what runs is pinned, so no release activates by itself",
 }
 

@@ -5,6 +5,9 @@ not outlive the machine's uptime in a backup or a copied disk image. They lie in
 own, mode 0600, beside the kernel's boot id; another boot id means they are wiped and the node
 joins the next session. The run guards, which only count upwards and are not secret, stay: they
 keep a round from being released twice whatever happens to the secrets.
+
+A process killed while it writes leaves the new secrets in a file that no name points to yet. Such
+leftovers are wiped when the store is next opened.
 """
 
 from __future__ import annotations
@@ -44,6 +47,8 @@ class Vault:
             folder.chmod(0o700)
             self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         self._take_lock()
+        for part in folder.glob(".*.part"):  # nobody else writes here while the lock is held
+            wipe_file(part)
         self._bind(boot_binding() if binding is None else binding)
 
     def _take_lock(self) -> None:
@@ -125,10 +130,14 @@ class Vault:
 
     def end(self, run_id: bytes) -> None:
         """Wipe the secrets of a run that is over; its guard and what was agreed to stay."""
-        wipe_file(self._dir / f"session-{run_id.hex()}.bin")
+        session, upload = (f"{kind}-{run_id.hex()}.bin" for kind in ("session", "upload"))
+        wipe_file(self._dir / session)
+        for name in (session, upload):  # left where a disk would not even let one be removed
+            for part in self._dir.glob(f".{name}.*.part"):
+                wipe_file(part)
         manifest = self._dir / f"manifest-{run_id.hex()}.bin"
         with _storage_errors(self._dir):
-            (self._dir / f"upload-{run_id.hex()}.bin").unlink(missing_ok=True)
+            (self._dir / upload).unlink(missing_ok=True)
             if manifest.exists():
                 manifest.replace(self._dir / f"agreed-{run_id.hex()}.bin")
                 fsync_dir(self._dir)

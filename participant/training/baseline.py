@@ -58,6 +58,13 @@ class _Candidate:
     setting: str
 
 
+def trainable(training_set: TrainingSet) -> bool:
+    """Tell whether :func:`fit_local` has what it needs; the compact model needs both classes."""
+    if training_set.train_rows == 0:
+        return False
+    return not training_set.spec.linear or min(training_set.class_counts("train")) > 0
+
+
 def fit_local(training_set: TrainingSet, *, seed: int = 0) -> LocalModel:
     """Train and choose a member's own model.
 

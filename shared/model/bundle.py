@@ -143,7 +143,8 @@ class UnverifiedBundle:
             raise ReleaseRollbackError(
                 f"release number {manifest.sequence} is not newer than number {min_sequence - 1},"
                 " which was active before",
-                hint="to go back on purpose, use `model rollback`",
+                hint="`model rollback` goes one step back on purpose, and `model activate` takes "
+                "the newest release that ran here again",
             )
         if hashlib.sha256(self._weights).digest() != manifest.weights_sha256:
             raise BundleDigestError(

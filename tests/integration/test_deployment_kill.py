@@ -1,4 +1,4 @@
-"""kill -9 at every point of a deployment or a pin leaves the old model running or the new one."""
+"""kill -9 at every point of a change leaves the old model running or the new one."""
 
 from __future__ import annotations
 
@@ -46,15 +46,19 @@ def test_kill_9_at_every_point_leaves_the_old_model_or_the_new_one(tmp_path):
     deployed = outcomes["deploy"][-1]["now"]
     assert deployed["head"] is not None
     assert deployed == {**before, "release": new.hex(), "head": deployed["head"]}
-    assert {one["left"]["release"] for one in outcomes["deploy"]} == {old.hex(), new.hex()}
-    for one in outcomes["deploy"]:
-        assert one["left"] in (before, deployed), one
-        first = one["left"] == before
-        assert one["decision"] == ("activated" if first else "already_active"), one
-        assert (one["now"], one["activations"]) == (deployed, 1), one
     pinned = {**before, "pinned": True}
-    assert {one["left"]["pinned"] for one in outcomes["pin"]} == {False, True}
-    for one in outcomes["pin"]:
-        assert one["left"] in (before, pinned), one
-        assert one["decision"] == ("already_pinned" if one["left"]["pinned"] else "pinned"), one
-        assert (one["now"], one["activations"]) == (pinned, 0), one
+    for action, start, end, first, again, activations in (
+        ("deploy", before, deployed, "activated", "already_active", 1),
+        ("activate", before, deployed, "activated", "already_active", 1),
+        ("rollback", deployed, before, "activated", "nothing_before", 1),
+        ("pin", before, pinned, "pinned", "already_pinned", 0),
+        ("unpin", pinned, before, "unpinned", "already_unpinned", 0),
+    ):
+        found = [one["left"] for one in outcomes[action]]
+        assert start in found, action
+        assert end in found, action
+        for one in outcomes[action]:
+            assert one["left"] in (start, end), (action, one)
+            assert one["decision"] == (first if one["left"] == start else again), (action, one)
+            assert (one["now"], one["activations"]) == (end, activations), (action, one)
+            assert one["parts"] == [], (action, one)

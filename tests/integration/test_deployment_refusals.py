@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,11 +22,11 @@ from participant.node.config import NodeConfig
 from participant.node.registry_client import channel_factory
 from shared.errors import NetworkError, NotFound, StateError, VerificationError
 from shared.model.bundle import FILE_NAME, UnverifiedBundle, seal_bundle
-from shared.model.bundle_errors import BundleOriginError
+from shared.model.bundle_errors import BundleDigestError, BundleOriginError
 from shared.model.bundle_manifest import BundleManifest
 from shared.trust.transcript import TranscriptError, Witness
-from tests.support.deployment import Member, NoNetwork, knowing, running, served_member
-from tests.support.release import a_record
+from tests.support.deployment import SPEC, Member, NoNetwork, knowing, running, served_member
+from tests.support.release import a_draft, a_record
 
 GOOD, BAD = knowing(1.0), knowing(-1.0)
 
@@ -106,6 +107,25 @@ def test_a_transcript_that_contradicts_what_the_member_was_told_is_refused(membe
         member.deploy(release_id, witnesses=[honest, replace(honest, t2=b"x" * 32)])
     assert running(member) is None
     assert member.deploy(release_id, witnesses=[honest]).decision == "activated"
+
+
+def test_another_release_under_the_id_of_one_that_ran_is_refused(member):
+    old, new = member.publish(1, knowing(0.5)), member.publish(2, GOOD)
+    member.deploy(old)
+    member.deploy(new)
+    member.deployer().rollback()
+    shutil.rmtree(installed_path(member.folder, new))
+    folder = member.alliance.coordinator_dir / "releases" / new.hex()
+    key, draft = load_signing_key(member.alliance.coordinator_dir), a_draft(2, SPEC, vector=BAD)
+    manifest = BundleManifest.decode(UnverifiedBundle.read(folder).manifest_bytes)
+    again = replace(manifest, transcript_head=draft.transcript.head)
+    (folder / FILE_NAME).write_bytes(seal_bundle(again, BAD, key))
+    (folder / TRANSCRIPT_NAME).write_bytes(draft.transcript.sign(key))
+    _point_row_at(member, new, hashlib.sha256((folder / FILE_NAME).read_bytes()).hexdigest())
+    with pytest.raises(BundleDigestError, match="not the one that ran here"):
+        member.deployer().activate(new, channel_factory(member.folder))
+    assert not installed_path(member.folder, new).exists()
+    assert running(member) == old.hex()
 
 
 def test_a_signed_release_of_another_model_than_the_run_ended_with_is_refused(member):

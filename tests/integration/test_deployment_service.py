@@ -10,10 +10,12 @@ import pytest
 
 from participant.deployment.acceptance import Reason
 from participant.deployment.active import MODELS, active_model
+from participant.deployment.floor import Ran, newest_ran
 from participant.deployment.service import deploy_release
 from participant.deployment.state import FILE_NAME as STATE_NAME
-from participant.deployment.state import LOCAL_ID, read_state
+from participant.deployment.state import LOCAL_ID, ActiveState, read_state
 from participant.node.registry_client import channel_factory
+from participant.store import Store
 from shared.errors import NotFound
 from shared.model.bundle_errors import ReleaseRollbackError
 from tests.support.deployment import Member, knowing, records, running, served_member, sets_of
@@ -128,10 +130,53 @@ def test_an_older_release_is_refused_but_rolling_back_works(member):
     assert running(member) == old.hex()
     assert member.decisions()[-1] == (old.hex(), "rollback", "operator")
     assert read_state(member.folder / MODELS).highest_sequence == 2
-    with pytest.raises(ReleaseRollbackError):
+    with pytest.raises(ReleaseRollbackError, match="number 2 is not newer than number 2"):
         member.deploy(new)
     with pytest.raises(NotFound):
         member.deployer().rollback()
+
+
+def test_a_person_can_undo_a_rollback(member):
+    old, new, kept = (member.publish(n, knowing(0.3 * n)) for n in (1, 2, 3))
+    factory = channel_factory(member.folder)
+    for release_id in (old, new):
+        member.deploy(release_id)
+    member.deployer().rollback()
+    again = member.deployer().activate(new, factory)
+    assert (again.decision, running(member)) == ("activated", new.hex())
+    assert member.deployer().rollback().release_id == old.hex()
+    member.deployer().activate(kept, factory)
+    with pytest.raises(ReleaseRollbackError) as caught:
+        member.deployer().activate(new, factory)
+    assert "the newest release that ran here" in caught.value.hint
+
+
+def test_a_lost_state_file_opens_no_way_back(member):
+    old, middle, new = (member.publish(n, knowing(0.3 * n)) for n in (1, 2, 3))
+    factory = channel_factory(member.folder)
+    for release_id in (old, new):
+        member.deployer().activate(release_id, factory)
+    (member.folder / MODELS / STATE_NAME).unlink()
+    for release_id in (old, middle):
+        for attempt in (member.deployer().activate, member.deployer().deploy):
+            with pytest.raises(ReleaseRollbackError):
+                attempt(release_id, factory)
+    with pytest.raises(ReleaseRollbackError):
+        member.deploy(new)
+    assert member.deployer().activate(new, factory).decision == "activated"
+    assert read_state(member.folder / MODELS).highest_sequence == 3
+
+
+def test_the_log_of_an_earlier_version_knows_the_numbers_too(member):
+    old, new, kept = (member.publish(n, knowing(0.3 * n)) for n in (1, 2, 3))
+    store = Store.open(member.folder, clock=member.clock)
+    for number, release_id in enumerate((old, new, kept), start=1):
+        store.audit.append("model.verified", {"release_id": release_id.hex(), "sequence": number})
+    for release_id in (new, old):
+        store.audit.append("model.activate", {"release_id": release_id.hex(), "reason": "x"})
+    ran = newest_ran(store, ActiveState())
+    store.close()
+    assert ran == Ran(2, "", new.hex()), "number 3 was verified and kept"
 
 
 def test_the_operator_may_activate_what_the_rule_kept(member):

@@ -12,6 +12,10 @@ from tests.support.killed import killed_at_each_step
 STEPS = 12
 
 
+def leftovers(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "secsum").glob(".*"))
+
+
 def nodes(root: Path) -> list[Path]:
     folders = [root / f"{step}" for step in range(STEPS)]
     for folder in folders:
@@ -29,9 +33,11 @@ def test_a_guard_is_never_behind_its_session_and_the_step_can_be_done_again(
     killed = killed_at_each_step(crash_cases.__name__, "save_masked_here", folders)
     assert killed == sorted(killed, reverse=True), "killed up to the end, and not beyond"
     assert 3 <= sum(killed) < STEPS
+    assert any(".session-" in name for folder in folders for name in leftovers(folder))
     left = set()
     for folder, died in zip(folders, killed, strict=True):
         vault = Vault(folder / "secsum")
+        assert leftovers(folder) == [], "secrets in a file that no name points to"
         state = vault.guard(RUN_ID), vault.session(RUN_ID), vault.upload(RUN_ID)
         left.add(state)
         # A guard ahead of its session refuses; a session ahead of its guard could release twice.
@@ -51,6 +57,7 @@ def test_a_run_that_is_over_is_over_for_good_however_often_it_is_killed(tmp_path
     assert any(killed)
     for folder in folders:
         vault = Vault(folder / "secsum")
+        assert leftovers(folder) == []
         assert vault.manifests() or vault.session(RUN_ID) is None, "secrets go first"
         vault.end(RUN_ID)
         assert vault.session(RUN_ID) is None

@@ -117,7 +117,8 @@ def test_a_file_of_what_ran_before_is_refused_by_rolling_back(member, run):
     models = member.folder / MODELS
     previous = read_state(models).previous[0]
     assert previous.head is not None
-    for path in (models / previous.path / FILE_NAME, models / previous.head.path):
+    whole = models / previous.path
+    for path in (whole / FILE_NAME, whole / TRANSCRIPT_NAME, models / previous.head.path):
         data = path.read_bytes()
         path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
         code = run("model", "rollback", "--dir", member.folder)

@@ -18,7 +18,8 @@ import numpy as np
 from coordinator.db import Database
 from participant.deployment.active import active_model
 from participant.deployment.evidence import TrainingSets
-from participant.deployment.service import Deployer, DeploymentOutcome
+from participant.deployment.outcome import DeploymentOutcome
+from participant.deployment.service import Deployer
 from participant.node.registry_client import channel_factory
 from participant.store import Store
 from participant.training.dataset import TrainingSet
@@ -139,6 +140,15 @@ def running(member: Member) -> str | None:
     """Return what the member scores with: a release's id, the local model's name, or nothing."""
     model = active_model(member.folder)
     return None if model is None else model.release_id
+
+
+def flip(path: Path, at: int = -1) -> bytes:
+    """Flip one bit of a file; return what it was before."""
+    data = path.read_bytes()
+    changed = bytearray(data)
+    changed[at] ^= 1
+    path.write_bytes(changed)
+    return data
 
 
 class NoNetwork:

@@ -1,4 +1,4 @@
-"""Kills a deploying or pinning process wherever it touches the disk; prints what was left.
+"""Kills a process that changes what runs wherever it touches the disk; prints what was left.
 
 ``python -m tests.support.deployment_crash STATE_DIR RELEASE_ID`` works on a folder whose release
 is installed already. A process of its own, because it forks: no test runner, no gRPC threads.
@@ -22,11 +22,12 @@ from participant.deployment.head import HeadFile
 from participant.deployment.state import read_state
 from participant.store import Store
 from shared.clock import FixedClock
-from shared.errors import VerificationError
+from shared.errors import NotFound, VerificationError
 from tests.support.deployment import Deployer, records, sets_of
 from tests.support.release import AT
 
 MOST_POINTS = 400
+Action = Callable[[Path, bytes], str]
 
 
 def deployer(folder: Path) -> Deployer:
@@ -37,6 +38,25 @@ def deployer(folder: Path) -> Deployer:
 def deploy(folder: Path, release_id: bytes) -> str:
     """Deploy the installed release and return the decision."""
     return deployer(folder).deploy(release_id, None).decision
+
+
+def activate(folder: Path, release_id: bytes) -> str:
+    """Activate the installed release because a person asks, and return the decision."""
+    return deployer(folder).activate(release_id, None).decision
+
+
+def rollback(folder: Path, _release_id: bytes) -> str:
+    """Roll back what :func:`deploy` did."""
+    try:
+        return deployer(folder).rollback().decision
+    except NotFound:
+        return "nothing_before"
+
+
+def unpin(folder: Path, _release_id: bytes) -> str:
+    """Give up the pin that :func:`pin` set, and return whether there was one."""
+    new, _ = deployer(folder).unpin()
+    return "unpinned" if new else "already_unpinned"
 
 
 def pin(folder: Path, _release_id: bytes) -> str:
@@ -70,7 +90,7 @@ def kill_at(point: int) -> None:
 
 
 def after_a_kill(
-    action: Callable[[Path, bytes], str], source: Path, release_id: bytes, point: int
+    action: Action, source: Path, release_id: bytes, point: int
 ) -> dict[str, Any] | None:
     """Return what is there after a kill at ``point`` and after acting again; None past the end."""
     folder = source.with_name(f"killed-{action.__name__}-{point}")
@@ -95,6 +115,7 @@ def after_a_kill(
         "decision": decision,
         "now": standing(folder),
         "activations": rows.count("activate"),
+        "parts": [one.name for one in (folder / MODELS).rglob("*.part")],
     }
 
 
@@ -121,15 +142,30 @@ def decodes(path: Path) -> bool:
     return True
 
 
+_ACTIONS: dict[Action, Action | None] = {
+    deploy: None,
+    activate: None,
+    rollback: deploy,
+    pin: None,
+    unpin: pin,
+}
+"""What is killed, and what comes before it."""
+
+
 def main() -> None:
-    """Kill at every point of either action, print one JSON object."""
+    """Kill at every point of each action, print one JSON object."""
     torch.set_num_threads(1)
     source, release_id = Path(sys.argv[1]), bytes.fromhex(sys.argv[2])
     outcomes: dict[str, list[dict[str, Any]]] = {}
-    for action in (deploy, pin):
+    for action, first in _ACTIONS.items():
         found = outcomes[action.__name__] = []
+        start = source
+        if first is not None:
+            start = source.with_name(f"before-{action.__name__}")
+            shutil.copytree(source, start)
+            first(start, release_id)
         for point in range(1, MOST_POINTS):
-            outcome = after_a_kill(action, source, release_id, point)
+            outcome = after_a_kill(action, start, release_id, point)
             if outcome is None:
                 break
             found.append(outcome)

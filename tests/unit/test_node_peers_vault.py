@@ -106,3 +106,18 @@ def test_two_processes_cannot_hold_one_store(tmp_path):
         Vault(tmp_path / "secsum")
     vault.close()
     Vault(tmp_path / "secsum").close()
+
+
+def test_what_a_killed_process_was_writing_is_wiped(tmp_path):
+    folder = tmp_path / "secsum"
+    vault = Vault(folder, binding=b"boot-1")
+    vault.save(RUN, b"guard", b"secret")
+    own, other = (f".session-{run.hex()}.bin.1.ab.part" for run in (RUN, b"o" * 16))
+    for name in (own, f".upload-{RUN.hex()}.bin.1.ab.part", other):
+        (folder / name).write_bytes(b"secret")
+    vault.end(RUN)
+    assert [path.name for path in folder.glob(".*")] == [other], "another run may be writing it"
+    vault.close()
+    again = Vault(folder, binding=b"boot-1")
+    assert list(folder.glob(".*")) == []
+    again.close()
