@@ -141,6 +141,7 @@ def test_doctor_finds_the_disk_and_no_damage(
 
 def test_what_only_the_log_of_changes_knows_is_not_left_out(tmp_path: Path) -> None:
     """A process was killed: its last commits lie beside the database. Old data is no answer."""
+    Store.open(tmp_path / "node").close()  # the schema is in the file itself
     store = Store.open(tmp_path / "node")
     store.audit.append("test.done", {"n": 1})
     copied = tmp_path / "killed"
