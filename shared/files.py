@@ -73,11 +73,16 @@ def write_folder(target: Path, files: Mapping[str, bytes], *, mode: int = 0o700)
 
 def storage_error(error: OSError, path: Path) -> StorageError:
     """Explain an operating-system error on ``path``."""
+    why, hint = explained(error)
+    return StorageError(f"cannot write {path.name}: {why}", hint=hint, detail=str(error))
+
+
+def explained(error: OSError) -> tuple[str, str]:
+    """Return why an operating-system error keeps a file from being written, and what to do."""
     causes = {
         errno.ENOSPC: ("the disk is full", "free some space and run the command again"),
         errno.EDQUOT: ("the disk quota is used up", "free some space and run the command again"),
         errno.EROFS: ("the disk is read-only", "mount the state folder writable"),
         errno.EACCES: ("permission denied", "run as the owner of the state folder"),
     }
-    why, hint = causes.get(error.errno or 0, (error.strerror or "input/output error", ""))
-    return StorageError(f"cannot write {path.name}: {why}", hint=hint, detail=str(error))
+    return causes.get(error.errno or 0, (error.strerror or "input/output error", ""))

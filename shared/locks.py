@@ -7,7 +7,7 @@ import fcntl
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from shared.errors import NotFound, StateError
@@ -47,12 +47,22 @@ def process_lock(path: Path, what: str) -> Iterator[None]:
         raise storage_error(error, path) from error
     try:
         _lock(handle, path, what)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        _write(handle, path, f"{os.getpid()}\n")
         yield
-        os.ftruncate(handle, 0)
+        # Shrinking needs no room, but a disk may have turned read-only or broken meanwhile: the
+        # id then stays, which harms nobody, since it is the lock that counts.
+        with suppress(OSError):
+            os.ftruncate(handle, 0)
     finally:
         os.close(handle)
+
+
+def _write(handle: int, path: Path, text: str) -> None:
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, text.encode(), 0)
+    except OSError as error:
+        raise storage_error(error, path) from error
 
 
 def _lock(handle: int, path: Path, what: str) -> None:

@@ -46,6 +46,9 @@ def log_to(path: Path, level: int = logging.INFO) -> None:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level)
+    # A line that a full disk does not take is lost; a traceback for each of them on stderr would
+    # help nobody, and what fails because of the disk says so itself.
+    logging.raiseExceptions = False
     _flower_joins_in()
     structlog.configure(
         processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

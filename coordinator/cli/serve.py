@@ -8,6 +8,8 @@ from pathlib import Path
 import typer
 
 from shared.console import say
+from shared.disk import when_disk_allows
+from shared.scratch import make_scratch
 
 DirOption = typer.Option(
     ..., "--dir", envvar="TOUCHSTONE_DIR", help="The coordinator's state folder."
@@ -20,10 +22,18 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(folder: Path = DirOption) -> None:
-    """Serve the alliance until stopped (SIGTERM or Ctrl-C); the log is DIR/coordinator.log."""
+    """Serve the alliance until stopped (SIGTERM or Ctrl-C); the log is DIR/coordinator.log.
+
+    While the disk is full or read-only it waits until it is not.
+    """
+    when_disk_allows(folder, lambda: _serve(folder), say)
+    say("stopped")
+
+
+def _serve(folder: Path) -> None:
+    make_scratch()
     # Flower takes most of a second to import; the other commands should not wait for it.
     from coordinator import serving
     from coordinator.rounds.supervisor import Supervisor
 
     asyncio.run(serving.serve(folder, Supervisor, ready=say))
-    say("stopped")

@@ -19,14 +19,12 @@ from coordinator.db.schema import upgrade
 from coordinator.db.unit import Unit
 from shared.clock import Clock, SystemClock
 from shared.errors import NotFound, StorageError
+from shared.sqlite import storage_failure
 
 T = TypeVar("T")
 
 ATTEMPTS = 5
 FILE_NAME = "touchstone.db"
-
-_DAMAGED = ("malformed", "not a database")
-"""What SQLite says of a file that was cut off or overwritten."""
 
 _RETRIED_SQLSTATES = {"40001", "40P01"}  # PostgreSQL: serialization failure, deadlock
 
@@ -75,7 +73,7 @@ class Database:
             upgrade(engine)
         except DatabaseError as error:
             engine.dispose()
-            raise _unusable("open", error) from error
+            raise _unusable("open", error, engine) from error
         return cls(engine, clock)
 
     def write(self, name: str, work: Callable[[Unit], T]) -> T:
@@ -125,7 +123,7 @@ class Database:
         try:
             return retrying(once)
         except DatabaseError as error:
-            raise _unusable(name, error) from error
+            raise _unusable(name, error, engine) from error
 
 
 def _url_of(folder: Path, *, create: bool) -> str:
@@ -140,15 +138,12 @@ def _url_of(folder: Path, *, create: bool) -> str:
     return sqlite_url(path).render_as_string(hide_password=False)
 
 
-def _unusable(name: str, error: DatabaseError) -> StorageError:
-    if any(sign in str(error.orig) for sign in _DAMAGED):
-        return StorageError(
-            f"{FILE_NAME} is damaged",
-            hint="stop serve and restore a backup of the state folder",
-            detail=str(error.orig),
-        )
+def _unusable(name: str, error: DatabaseError, engine: Engine) -> StorageError:
+    what = f"the database refused to {name.replace('_', ' ')}"
+    if engine.url.get_backend_name() == "sqlite":
+        return storage_failure(error, Path(engine.url.database or ""), what)
     return StorageError(
-        f"the database refused to {name.replace('_', ' ')}",
-        hint="check free space and the permissions of the state folder",
+        what,
+        hint="check that the database server answers and has room",
         detail=str(error.orig),
     )

@@ -11,6 +11,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from shared.errors import ConfigError
+from shared.sqlite import AsItLies, connect
 
 BUSY_TIMEOUT_MS = 10_000
 """How long a SQLite writer waits for another; the CLI and the server share one file."""
@@ -45,22 +46,24 @@ def make_engine(url: str | URL) -> Engine:
             "the driver of this database is not installed", hint="pip install 'psycopg[binary]'"
         ) from error
     if parsed.get_backend_name() == "sqlite":
-        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "do_connect", _connect_sqlite)
+        event.listen(engine, "checkin", _let_go)
         event.listen(engine, "begin", _begin_sqlite)
     else:
         event.listen(engine, "begin", _begin_postgres)
     return engine
 
 
-def _set_up_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
-    # The driver must not begin transactions of its own: BEGIN IMMEDIATE below does.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = FULL")
-    cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.close()
+def _connect_sqlite(
+    _dialect: Any, _record: Any, arguments: Any, options: Any
+) -> sqlite3.Connection:
+    return connect(*arguments, busy_ms=BUSY_TIMEOUT_MS, **options)
+
+
+def _let_go(connection: sqlite3.Connection, record: Any) -> None:
+    # The next one may find room on the disk, and would not see what others write meanwhile.
+    if isinstance(connection, AsItLies):
+        record.invalidate()
 
 
 def _begin_sqlite(connection: Connection) -> None:

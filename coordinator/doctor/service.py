@@ -32,4 +32,4 @@ def examine(state_dir: Path, *, offline: bool = False, clock: Clock | None = Non
         "certificates": lambda: checks.check_certificates(state_dir, now),
         "database": lambda: checks.check_database(state_dir, offline=offline),
     }
-    return examined(checked)
+    return examined(places.only_what_is_there(state_dir, checked))

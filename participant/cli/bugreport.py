@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from shared.clock import SystemClock
-from shared.console import emit, say
+from shared.console import JsonFlag, emit, say
 from shared.files import write_atomic
 
 DirOption = typer.Option(..., "--dir", envvar="TOUCHSTONE_DIR", help="The node's state folder.")
@@ -22,12 +22,15 @@ def register(app: typer.Typer) -> None:
 
 
 def bugreport(
-    folder: Path = DirOption, out: Path | None = OutOption, offline: bool = OfflineFlag
+    folder: Path = DirOption,
+    out: Path | None = OutOption,
+    offline: bool = OfflineFlag,
+    as_json: bool = JsonFlag,
 ) -> None:
     """Write what `doctor` found, in codes, with versions and the shape of the configuration.
 
-    One JSON document that can be read in a minute before it is sent. It holds no record, secret,
-    name, address, path, token or text of a log.
+    One JSON document, with or without --json, that can be read in a minute before it is sent. It
+    holds no record, secret, name, address, path, token or text of a log.
     """
     from participant.doctor.bugreport import bug_report  # imports Flower and polars
     from participant.doctor.service import examine
@@ -39,3 +42,4 @@ def bugreport(
         return
     write_atomic(out, json.dumps(document, indent=1).encode() + b"\n", mode=0o600)
     say(f"written: {out}; read it before you send it")
+    emit({"written": str(out)}, as_json=as_json)

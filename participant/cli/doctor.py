@@ -13,6 +13,9 @@ from shared.errors import Exit
 
 DirOption = typer.Option(..., "--dir", envvar="TOUCHSTONE_DIR", help="The node's state folder.")
 OfflineFlag = typer.Option(False, "--offline", help="Leave the network alone.")
+DeepFlag = typer.Option(
+    False, "--deep", help="Compare all stored records with their digests, however long it takes."
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -20,11 +23,16 @@ def register(app: typer.Typer) -> None:
     app.command("doctor")(doctor)
 
 
-def doctor(folder: Path = DirOption, offline: bool = OfflineFlag, as_json: bool = JsonFlag) -> None:
+def doctor(
+    folder: Path = DirOption,
+    offline: bool = OfflineFlag,
+    deep: bool = DeepFlag,
+    as_json: bool = JsonFlag,
+) -> None:
     """Check installation, folder, certificates, network, records; exit code 10 if any fails."""
     from participant.doctor.service import examine  # imports Flower and polars
 
-    report = examine(folder, offline=offline, progress=_progress(as_json))
+    report = examine(folder, offline=offline, deep=deep, progress=_progress(as_json))
     emit(report.as_dict(), as_json=as_json, text=report.text())
     if not report.healthy:
         raise typer.Exit(int(Exit.DOCTOR))

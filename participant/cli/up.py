@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from shared.console import say
+from shared.disk import when_disk_allows
+from shared.scratch import make_scratch
 
 if TYPE_CHECKING:
     from participant.node.daemon import App
@@ -22,7 +24,15 @@ def register(app: typer.Typer) -> None:
 
 
 def up(folder: Path = DirOption) -> None:
-    """Keep this member's node connected until stopped (SIGTERM or Ctrl-C); logs to DIR/node.log."""
+    """Keep this member's node connected until stopped (SIGTERM or Ctrl-C); logs to DIR/node.log.
+
+    While the disk is full or read-only the node waits until it is not.
+    """
+    when_disk_allows(folder, lambda: _run(folder), say)
+
+
+def _run(folder: Path) -> None:
+    make_scratch()
     _limit_threads(folder)
     from participant.node import daemon  # imports Flower, which other commands need not wait for
 

@@ -56,14 +56,18 @@ def check_records(store: Store, table: Table, progress: Progress | None = None) 
     Raises:
         StorageError: a segment is missing or damaged, or the verdict cannot be kept.
     """
+    report = _checked(store, table, progress)
+    write_atomic(_path(store, table), report.model_dump_json().encode(), mode=0o600)
+    return report
+
+
+def _checked(store: Store, table: Table, progress: Progress | None = None) -> ContractReport:
     state = _state(store, table)
     view = View(store.records, table, store.clock.now())
     parts = examine(view, progress)
-    report = ContractReport(
+    return ContractReport(
         contract=CONTRACT_VERSION, kind=table, state=state, checked_at=view.now, parts=parts
     )
-    write_atomic(_path(store, table), report.model_dump_json().encode(), mode=0o600)
-    return report
 
 
 def examine(view: View, progress: Progress | None = None) -> dict[str, Part]:
@@ -85,8 +89,13 @@ def examine(view: View, progress: Progress | None = None) -> dict[str, Part]:
     return parts
 
 
-def contract_of(store: Store, table: Table) -> ContractReport:
+def contract_of(store: Store, table: Table, *, keep: bool = True) -> ContractReport:
     """Return the kept verdict if it is of these very records and not old, else check now.
+
+    Args:
+        store: The member's store.
+        table: As in :func:`check_records`.
+        keep: Whether a verdict found now is written down.
 
     Raises:
         StorageError: see :func:`check_records`.
@@ -96,7 +105,7 @@ def contract_of(store: Store, table: Table) -> ContractReport:
         fresh = store.clock.now() - kept.checked_at
         if kept.state == _state(store, table) and timedelta(0) <= fresh < KEPT_FOR:
             return kept
-    return check_records(store, table)
+    return check_records(store, table) if keep else _checked(store, table)
 
 
 def _kept(path: Path) -> ContractReport | None:

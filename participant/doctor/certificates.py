@@ -34,6 +34,7 @@ _REPLACED_BY = {"connection": _INVITATION, "identity": _INVITATION, "authority":
 
 def check_certificates(state_dir: Path, now: datetime) -> Iterator[Check]:
     """Check both certificates, and that they belong to this member, this authority, these keys."""
+    NodeConfig.load(state_dir)  # a folder that never joined lacks no backup, but an invitation
     _, authority = pinned_authority(state_dir)
     yield _lasts("authority", authority, now)
     yield from _one("connection", connection_pair(state_dir).certificate, authority, state_dir, now)

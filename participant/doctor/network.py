@@ -5,9 +5,11 @@ Each stage rests on the one before, so the first that fails is the cause, and th
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,6 +28,9 @@ TIMEOUT_S = 5.0
 WARN_SKEW = timedelta(seconds=30)
 """Far above what a synchronised clock shows, far below what breaks anything."""
 
+PROXIES = ("grpc_proxy", "https_proxy", "http_proxy", "all_proxy")
+"""Variables, in small or capital letters, that other programs and gRPC by itself go by."""
+
 STAGES = ("dns", "tcp", "tls", "grpc", "clock")
 
 # OpenSSL's X509_V_ERR_* (openssl-verification-options(1)).
@@ -43,10 +48,34 @@ def check_network(state_dir: Path, clock: Clock) -> Iterator[Check]:
     broken = ""
     for name, stage in stages.items():
         found = [skipped(name, f"not tried: {broken} failed")] if broken else attempt(name, stage)
+        found = [_mind_proxy(check) for check in found]
         broken = broken or next((one.name for one in found if one.status is Status.FAIL), "")
         yield from found
     if broken in stages:
         yield skipped("clock", f"not compared: {broken} failed")
+
+
+def check_proxy() -> Check:
+    """Say that a proxy is not used where the environment names one; its address stays out."""
+    name = _proxy_variable()
+    if not name:
+        return ok("proxy", "the environment names no proxy")
+    text = f"{name} is set, and not used: the node connects to the coordinator directly"
+    return Check("proxy", Status.OK, "proxy", text)
+
+
+def _proxy_variable() -> str:
+    spellings = (spelt for name in PROXIES for spelt in (name, name.upper()))
+    return next((name for name in spellings if os.environ.get(name)), "")
+
+
+def _mind_proxy(check: Check) -> Check:
+    """Add the likely cause to a way that is barred on a machine that goes out by a proxy."""
+    name = _proxy_variable()
+    if check.status is not Status.FAIL or check.name not in ("dns", "tcp") or not name:
+        return check
+    told = f"{name} is set, but a node cannot go by a proxy: it needs this one port directly"
+    return replace(check, hint=f"{check.hint}; {told}")
 
 
 def network_skipped() -> Iterator[Check]:

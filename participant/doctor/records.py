@@ -5,7 +5,7 @@ Told in words and codes only: nothing here says how many records this member has
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -27,14 +27,29 @@ LOW = 0.9
 """Share of a budget from which somebody should know: a few runs before the node refuses."""
 
 
-def check_records(state_dir: Path, clock: Clock) -> Iterator[Check]:
+SEGMENTS_S = 10.0
+"""For comparing stored records with their digests, unless all of them are asked for."""
+
+
+def check_records(state_dir: Path, clock: Clock, *, deep: bool = False) -> Iterator[Check]:
     """Yield what there is to say about the database, and what rests on it.
+
+    Args:
+        state_dir: the member's state folder.
+        clock: decides how old a verdict on the records is.
+        deep: compare every segment with its digest, however long it takes.
 
     A database that is damaged or of another version is not opened: opening would migrate it.
     """
     found = attempt("database", lambda: check_database(state_dir))
     yield from found
-    on_top = {"audit": check_audit, "data": check_contract, "budget": check_budget}
+    on_top: dict[str, Callable[[Path, Clock], Check]] = {
+        "segments": partial(check_segments, deep=deep),
+        "audit": check_audit,
+        "data": check_contract,
+        "budget": check_budget,
+        "releases": check_releases,
+    }
     for name, check in on_top.items():
         if all(one.status is Status.OK for one in found):
             yield from attempt(name, partial(check, state_dir, clock))
@@ -62,6 +77,17 @@ def _opened(state_dir: Path, clock: Clock) -> Iterator[Store]:
         store.close()
 
 
+def check_segments(state_dir: Path, clock: Clock, *, deep: bool = False) -> Check:
+    """Check that the stored records are, byte for byte, what was written."""
+    with _opened(state_dir, clock) as store:
+        if deep:
+            store.records.verify()
+        elif not store.records.verify_some(SEGMENTS_S):
+            told = f"what was looked at in {SEGMENTS_S:.0f} s is as it was written"
+            return Check("segments", Status.OK, "ok", told, "--deep looks at everything")
+    return ok("segments", "the stored records are as they were written")
+
+
 def check_audit(state_dir: Path, clock: Clock) -> Check:
     """Check the chain of this node's audit log."""
     with _opened(state_dir, clock) as store:
@@ -72,7 +98,7 @@ def check_audit(state_dir: Path, clock: Clock) -> Check:
 def check_contract(state_dir: Path, clock: Clock) -> Check:
     """Check whether the records may train, by the data contract."""
     with _opened(state_dir, clock) as store:
-        report = contract_of(store, table_of(store))
+        report = contract_of(store, table_of(store), keep=False)
     if not report.holds:
         codes = sorted({one.code for one in report.findings if one.level == "fail"})
         text = f"the records may not train: {', '.join(codes)}"
@@ -103,6 +129,33 @@ def check_budget(state_dir: Path, clock: Clock) -> Check:
     if any(share >= LOW for share in shares):
         return warn("budget", "budget_low", told, hint)
     return ok("budget", told)
+
+
+def check_releases(state_dir: Path, clock: Clock) -> Check:
+    """Check what became of releases since the model that runs began to, as the audit log has it.
+
+    One that was judged and kept back is in order, and worth a word; one that was refused is not.
+    """
+    kept: set[str] = set()
+    refused: set[str] = set()
+    with _opened(state_dir, clock) as store:
+        for event in store.audit.events():
+            if event.kind in ("model.activate", "model.rollback"):
+                kept.clear()
+                refused.clear()
+            elif event.kind == "model.keep":
+                kept.add(str(event.body["reason"]))
+            elif event.kind == "model.refused":
+                refused.add(str(event.body["code"]))
+    if refused:
+        codes = ", ".join(sorted(refused))
+        text = f"a release was refused since the model that runs began to: {codes}"
+        return warn("releases", "release_refused", text, "audit show names it; tell the operator")
+    if kept:
+        text = f"a later release was judged and kept back: {', '.join(sorted(kept))}"
+        hint = "touchstone-participant model list, then model show RELEASE"
+        return Check("releases", Status.OK, "release_kept", text, hint)
+    return ok("releases", "no later release was kept back or refused")
 
 
 def check_model(state_dir: Path) -> Check:

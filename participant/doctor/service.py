@@ -17,6 +17,7 @@ def examine(
     state_dir: Path,
     *,
     offline: bool = False,
+    deep: bool = False,
     clock: Clock | None = None,
     progress: Progress = lambda _name: None,
 ) -> Report:
@@ -25,13 +26,15 @@ def examine(
     Args:
         state_dir: the member's state folder; it need not be whole.
         offline: leave the network alone.
+        deep: compare all stored records with their digests, however long it takes.
         clock: for certificates and the comparison with the coordinator's clock.
         progress: told the name of each check that begins.
     """
-    return examined(_checks(state_dir, offline, clock or SystemClock()), progress)
+    checks = _checks(state_dir, offline, deep, clock or SystemClock())
+    return examined(places.only_what_is_there(state_dir, checks), progress)
 
 
-def _checks(state_dir: Path, offline: bool, clock: Clock) -> dict[str, Examine]:
+def _checks(state_dir: Path, offline: bool, deep: bool, clock: Clock) -> dict[str, Examine]:
     def reach() -> Examine:
         if offline:
             return network.network_skipped
@@ -49,7 +52,8 @@ def _checks(state_dir: Path, offline: bool, clock: Clock) -> dict[str, Examine]:
         "process": lambda: folder.check_process(state_dir),
         "secrets": lambda: folder.check_secrets(state_dir),
         "certificates": lambda: certificates.check_certificates(state_dir, clock.now()),
+        "proxy": network.check_proxy,
         "network": reach(),
-        "records": lambda: records.check_records(state_dir, clock),
+        "records": lambda: records.check_records(state_dir, clock, deep=deep),
         "model": lambda: records.check_model(state_dir),
     }

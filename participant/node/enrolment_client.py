@@ -6,6 +6,7 @@ import grpc
 from alliance.v1 import enrolment_pb2, enrolment_pb2_grpc
 
 from shared.fleet.grpc_errors import reraised
+from shared.fleet.wire import DIRECT
 from shared.limits import MAX_ENROLMENT_MESSAGE_BYTES
 from shared.trust.enrolment import EnrolmentGrant, EnrolmentRequest
 from shared.trust.invitation import Invitation
@@ -27,10 +28,7 @@ def exchange_over_grpc(
     """
     credentials = grpc.ssl_channel_credentials(root_certificates=invitation.ca_pem)
     target = authority_of(invitation.host, invitation.enrolment_port)
-    options = [
-        ("grpc.max_receive_message_length", MAX_ENROLMENT_MESSAGE_BYTES),
-        ("grpc.enable_http_proxy", 0),
-    ]
+    options = [*DIRECT, ("grpc.max_receive_message_length", MAX_ENROLMENT_MESSAGE_BYTES)]
     with (
         grpc.secure_channel(target, credentials, options=options) as channel,
         reraised(f"enrol at {target}"),

@@ -21,6 +21,7 @@ from participant.node.keystore import channel_credentials
 from shared.errors import MalformedMessage
 from shared.fleet.errors import DigestMismatch, MessageTooLarge
 from shared.fleet.grpc_errors import reraised
+from shared.fleet.wire import DIRECT
 from shared.limits import MAX_BUNDLE_BYTES, MAX_EVIDENCE_BYTES, MAX_TRANSCRIPT_BYTES
 from shared.trust.roster import Roster
 from shared.trust.signed_roster import verify_roster
@@ -124,7 +125,7 @@ def channel_factory(state_dir: Path, options: Sequence[tuple[str, int]] = ()) ->
 
     Args:
         state_dir: the folder.
-        options: gRPC's own, of every channel.
+        options: gRPC's own, of every channel, besides :data:`~shared.fleet.wire.DIRECT`.
 
     Raises:
         StateError: the folder has not joined an alliance.
@@ -132,7 +133,7 @@ def channel_factory(state_dir: Path, options: Sequence[tuple[str, int]] = ()) ->
     """
     credentials = channel_credentials(state_dir)
     authority = NodeConfig.load(state_dir).coordinator.authority
-    return lambda: grpc.secure_channel(authority, credentials, options)
+    return lambda: grpc.secure_channel(authority, credentials, [*DIRECT, *options])
 
 
 @contextmanager

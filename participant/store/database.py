@@ -12,8 +12,9 @@ from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlmodel import Session
 
-from shared.errors import ConfigError, StorageError
+from shared.errors import ConfigError
 from shared.locks import MIGRATING
+from shared.sqlite import AsItLies, connect, storage_failure
 
 SCHEMA_HEAD = "0002"
 """The newest migration; a test holds it equal to what alembic finds."""
@@ -25,12 +26,16 @@ _MIGRATIONS = Path(__file__).with_name("migrations")
 
 
 class Database:
-    """One SQLite file in write-ahead mode, shared by the node, the commands and the console."""
+    """One SQLite file in write-ahead mode, shared by the node, the commands and the console.
+
+    A disk that is full or read-only lets it be read; see :mod:`shared.sqlite`.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._engine = create_engine(f"sqlite:///{path}")
-        event.listen(self._engine, "connect", _configure)
+        event.listen(self._engine, "do_connect", _connect)
+        event.listen(self._engine, "checkin", _let_go)
         event.listen(self._engine, "begin", _begin)
         with storage_errors(path):
             self._migrate()
@@ -88,39 +93,21 @@ def storage_errors(path: Path) -> Iterator[None]:
     except (OperationalError, DatabaseError, sqlite3.DatabaseError) as error:
         if isinstance(error, sqlite3.IntegrityError) or _is_integrity(error):
             raise
-        raise _explain(error, path) from error
+        raise storage_failure(error, path, f"cannot use {path.name}") from error
 
 
 def _is_integrity(error: BaseException) -> bool:
     return isinstance(getattr(error, "orig", None), sqlite3.IntegrityError)
 
 
-def _explain(error: Exception, path: Path) -> StorageError:
-    told = str(getattr(error, "orig", None) or error)
-    causes = {
-        "full": ("the disk is full", "free some space and run the command again"),
-        "readonly": ("the file is read-only", "run as the owner of the state folder"),
-        "read-only": ("the file is read-only", "run as the owner of the state folder"),
-        "locked": ("another process holds it", "wait until it is done and try again"),
-        "not a database": ("it is not a database", "restore it from a backup"),
-        "malformed": ("it is damaged", "restore it from a backup"),
-        "unable to open": ("it cannot be opened", "check that the folder is writable"),
-    }
-    for sign, (why, hint) in causes.items():
-        if sign in told:
-            return StorageError(f"cannot use {path.name}: {why}", hint=hint, detail=told)
-    return StorageError(f"cannot use {path.name}: input/output error", detail=told)
+def _connect(_dialect: Any, _record: Any, arguments: Any, options: Any) -> sqlite3.Connection:
+    return connect(*arguments, busy_ms=BUSY_TIMEOUT_MS, **options)
 
 
-def _configure(connection: Any, _record: Any) -> None:
-    # The driver's own implicit BEGIN would come too late for the write lock: see _begin.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    cursor.execute(f"pragma busy_timeout = {BUSY_TIMEOUT_MS}")
-    cursor.execute("pragma journal_mode = wal")
-    cursor.execute("pragma synchronous = full")
-    cursor.execute("pragma foreign_keys = on")
-    cursor.close()
+def _let_go(connection: sqlite3.Connection, record: Any) -> None:
+    # The next one may find room on the disk, and would not see what others write meanwhile.
+    if isinstance(connection, AsItLies):
+        record.invalidate()
 
 
 def _begin(connection: Connection) -> None:

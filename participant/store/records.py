@@ -10,9 +10,12 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import secrets
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import polars as pl
 from sqlmodel import Session, col, select
@@ -133,16 +136,39 @@ class Records:
         Raises:
             StorageError: a segment is missing or differs.
         """
-        checked = 0
-        for kind, segments in self._segments.items():
-            for row in self._catalogue(kind):
-                if segments.digest(row.number) != row.sha256:
-                    raise StorageError(
-                        f"segment {kind}/{segments.path(row.number).name} is damaged",
-                        hint="restore it from a backup of the state folder",
-                    )
-                checked += 1
-        return checked
+        rows = self._all_rows()
+        for row in rows:
+            self._check(row)
+        return len(rows)
+
+    def verify_some(self, seconds: float) -> bool:
+        """Compare segments with their digests for some time; return whether that was all of them.
+
+        They come in random order, so that looks from time to time see every one.
+
+        Raises:
+            StorageError: a segment is missing or differs.
+        """
+        until = time.monotonic() + seconds
+        rows = self._all_rows()
+        secrets.SystemRandom().shuffle(rows)
+        for row in rows:
+            if time.monotonic() >= until:
+                return False
+            self._check(row)
+        return True
+
+    def _all_rows(self) -> list[SegmentRow]:
+        return [row for kind in self._segments for row in self._catalogue(kind)]
+
+    def _check(self, row: SegmentRow) -> None:
+        kind = cast("Kind", row.kind)
+        segments = self._segments[kind]
+        if segments.digest(row.number) != row.sha256:
+            raise StorageError(
+                f"segment {kind}/{segments.path(row.number).name} is damaged",
+                hint="restore it from a backup of the state folder",
+            )
 
     def _catalogue(self, kind: Kind) -> list[SegmentRow]:
         with self._database.reading() as session:

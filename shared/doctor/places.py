@@ -6,14 +6,34 @@ import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from shared.doctor.report import Check, fail, ok, warn
+from shared.doctor.report import Check, Examine, fail, ok, skipped, warn
 from shared.files import write_atomic
 
 LEAST_FREE = 256 * 1024 * 1024
 """Bytes: with less, neither side can take a release and go on working at the same time."""
+
+
+NEED_NO_FOLDER = ("python", "packages", "flower", "proxy")
+"""Checks of the installation and the environment, which any folder's doctor makes."""
+
+
+def only_what_is_there(state_dir: Path, checks: Mapping[str, Examine]) -> Mapping[str, Examine]:
+    """Return the checks to make: all, or of a folder that does not exist those that need none."""
+    if state_dir.is_dir():
+        return checks
+    missing = fail(
+        "folder",
+        "no_folder",
+        f"there is no such folder: {state_dir}",
+        "check --dir, or the variable TOUCHSTONE_DIR",
+    )
+    rest = [name for name in checks if name not in NEED_NO_FOLDER]
+    nothing = [skipped(name, "not looked at: there is no such folder") for name in rest]
+    kept = {name: check for name, check in checks.items() if name in NEED_NO_FOLDER}
+    return {**kept, "folder": lambda: [missing, *nothing]}
 
 
 def check_private(

@@ -9,14 +9,15 @@ from pathlib import Path
 
 from shared.doctor.report import Check, ok, warn
 from shared.errors import ConfigError, StorageError
+from shared.sqlite import RESTORE, connect_to_read, storage_failure
 
 
 def check_integrity(path: Path) -> None:
-    """Raise :class:`StorageError` if SQLite finds damage in the file."""
+    """Raise :class:`StorageError` if SQLite finds damage in the file, or cannot read it."""
     with _read_only(path) as connection:
         (told,) = connection.execute("pragma quick_check(1)").fetchone()
     if told != "ok":
-        raise _damaged(path)
+        raise StorageError(f"cannot use {path.name}: it is damaged", hint=RESTORE)
 
 
 def check_schema(path: Path, head: str, empty_hint: str) -> Check:
@@ -24,7 +25,7 @@ def check_schema(path: Path, head: str, empty_hint: str) -> Check:
 
     Raises:
         ConfigError: it is newer.
-        StorageError: the file is damaged.
+        StorageError: the file is damaged, or cannot be read.
     """
     with _read_only(path) as connection:
         known = "select count(*) from sqlite_master where name = 'alembic_version'"
@@ -45,13 +46,7 @@ def check_schema(path: Path, head: str, empty_hint: str) -> Check:
 @contextmanager
 def _read_only(path: Path) -> Iterator[sqlite3.Connection]:
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+        with closing(connect_to_read(path)) as connection:
             yield connection
     except sqlite3.DatabaseError as error:
-        raise _damaged(path) from error
-
-
-def _damaged(path: Path) -> StorageError:
-    return StorageError(
-        f"{path.name} is damaged or cannot be read", hint="restore it from a backup"
-    )
+        raise storage_failure(error, path, f"cannot use {path.name}") from error

@@ -12,6 +12,10 @@ from shared.limits import CHUNK_BYTES
 In = TypeVar("In", covariant=True)
 Out = TypeVar("Out", contravariant=True)
 
+DIRECT = (("grpc.enable_http_proxy", 0),)
+"""Options of every channel. gRPC would go by ``https_proxy`` and its like, which are set for a
+machine's browsers: a proxy that does not know the coordinator, or opens TLS, keeps a node out."""
+
 PROTOCOL = 1
 """Version of the stream's rules; a change that old peers cannot follow raises it."""
 
@@ -67,6 +71,7 @@ def channel_options(timing: Timing) -> list[tuple[str, int]]:
     frame = CHUNK_BYTES + _FRAME_SLACK
     keepalive_ms = int(timing.keepalive_s * 2000)
     return [
+        *DIRECT,
         ("grpc.max_receive_message_length", frame),
         ("grpc.max_send_message_length", frame),
         ("grpc.keepalive_time_ms", keepalive_ms),

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ pytestmark = pytest.mark.timeout(900)
 STEPS_S = 400.0
 """For a demonstration to get somewhere: most of it is waiting for Python to import things."""
 
-SMALL = ("--rounds", "6", "--listings-per-week", "40")
+ROUNDS = 6
+SMALL = ("--rounds", str(ROUNDS), "--listings-per-week", "40")
 
 
 class Demo:
@@ -94,14 +96,55 @@ def start(tmp_path: Path) -> Iterator[Start]:
             os.kill(number, signal.SIGKILL)
 
 
+FIGURES = r"(?: +(?:[01]\.\d{3})){2}(?: +(?:[01]\.\d{2})){4}"
+"""PR-AUC, P@100 and recall, each of both models."""
+MEMBER = re.compile(rf"(\w+) +\d+ +\d+{FIGURES} +\d+ of \d+ +\d+ of \d+ +(?:its own|alliance's)")
+SUSPECT = re.compile(r" ?(\d+)\. risk +\d+\.\d  \S+ +.*\(truth: \w+\)")
+
+
+def check_told(out: str) -> None:
+    """Hold what is printed to what the demonstration is there to show."""
+    table, _, rest = out.partition("\nmean ")
+    assert "P@100" in table
+    assert "recall" in table
+    members = [found[1] for line in table.splitlines() if (found := MEMBER.fullmatch(line))]
+    assert len(set(members)) == 5, table
+    mean, worst = rest.splitlines()[:2]
+    assert re.fullmatch(FIGURES, mean.rstrip()), mean
+    assert re.fullmatch(f"worst member{FIGURES}", worst.rstrip()), worst
+
+    flowing = " ".join(out.split())
+    recall = r"\d+ \([01]\.\d\d, 95 % interval [01]\.\d\d to [01]\.\d\d\)"
+    assert re.search(f"local-only finds {recall}, federated {recall}", flowing)
+    killed = re.search(r"(\w+) was killed with SIGKILL in round (\d+)\.", flowing)
+    assert killed is not None
+    assert killed[1] in members
+    back = re.search(r"from what it had on its disk, it took part in rounds? ([\d, ]+)\.", flowing)
+    assert back is not None
+    rejoined = [int(number) for number in back[1].split(",")]
+    assert rejoined == sorted(set(rejoined))
+    assert int(killed[2]) <= rejoined[0]
+    assert rejoined[-1] == ROUNDS
+    for looked_for in ("texts of members", "pieces of the members' own models", "numbers of rec"):
+        assert re.search(rf"[1-9][\d,]* {looked_for}[^:]*: none found", flowing), looked_for
+
+    _, _, suspects = out.partition("The ten riskiest fresh listings of ")
+    assert suspects.splitlines()[0] in members
+    lines = suspects.splitlines()[2:]
+    at = [place for place, line in enumerate(lines) if SUSPECT.fullmatch(line)]
+    assert [int(SUSPECT.fullmatch(lines[place])[1]) for place in at] == list(range(1, 11)), suspects
+    for first, after in pairwise([*at, len(lines)]):
+        reasons = [line for line in lines[first + 1 : after] if line.strip()]
+        assert reasons
+        assert all(line.startswith("      · ") for line in reasons), reasons
+
+
 @pytest.mark.slow
 def test_a_whole_demonstration(start: Start) -> None:
     demo = start(*SMALL)
     assert demo.child.wait(850) == 0, demo.err
     assert demo.left_nothing()
-    assert "was killed with SIGKILL in round" in demo.out
-    assert "worst member" in demo.out
-    assert "none found" in demo.out
+    check_told(demo.out)
     page = demo.report.read_text()
     assert page.startswith("<!doctype html>")
     assert not re.search(r"<(script|link|img|iframe|object)\b", page)

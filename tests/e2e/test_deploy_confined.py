@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -43,14 +47,22 @@ def environment(folder: Path) -> dict[str, str]:
     }
 
 
-def command(folder: Path, *words: str) -> list[str]:
+NOBODY = 65534
+AS_NOBODY = (
+    "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups",
+    # Tests may run from an installation below root's home. Reading it is all that this allows.
+    "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search",
+)  # fmt: skip
+
+
+def command(folder: Path, *words: str, nobody: bool = False) -> list[str]:
     confined = [sys.executable, "-m", "tests.support.confined", *NO_EXEC, str(folder)]
-    return [*confined, sys.executable, *words]
+    return [*(AS_NOBODY if nobody else ()), *confined, sys.executable, *words]
 
 
-def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *words: str, nobody: bool = False) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(folder, *words),
+        command(folder, *words, nobody=nobody),
         cwd=ROOT,
         env=environment(folder),
         capture_output=True,
@@ -60,13 +72,32 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def node(folder: Path, *words: str, nobody: bool = False) -> dict[str, Any]:
+    """Run the participant's command; it must end well and say nothing of what it may not."""
+    done = run(folder, "-m", "participant", *words, "--json", "--dir", str(folder), nobody=nobody)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "denied" not in (done.stdout + done.stderr).lower()
+    data: dict[str, Any] = json.loads(done.stdout)["data"]
+    return data
+
+
+def statuses(report: dict[str, Any]) -> dict[str, str]:
+    return {check["name"]: check["status"] for check in report["checks"]}
+
+
 @contextmanager
-def running(folder: Path, *words: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+def running(
+    folder: Path, *words: str, nobody: bool = False
+) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """Run a command in the background; yields the process and the file with what it says."""
     said = folder.parent / f"{folder.name}.txt"
     with said.open("wb") as sink:
         child = subprocess.Popen(
-            command(folder, *words), cwd=ROOT, env=environment(folder), stdout=sink, stderr=sink
+            command(folder, *words, nobody=nobody),
+            cwd=ROOT,
+            env=environment(folder),
+            stdout=sink,
+            stderr=sink,
         )
     try:
         yield child, said
@@ -116,18 +147,84 @@ def test_a_node_imports_trains_connects_and_renews_in_its_state_folder_alone(
     assert trained.stdout.startswith("moved by "), trained.stderr
     assert trained.stderr == ""
 
+    assert node(folder, "model", "activate", "local")["result"] == "activated_local"
+    (listed,) = node(folder, "model", "list")["models"]
+    assert (listed["release_id"], listed["status"]) == ("local", "active")
+    scores = folder / "scores.csv"
+    scored = node(folder, "score", str(export), "--out", str(scores))
+    assert scored["rows"] == records.height
+    assert len(scores.read_text().splitlines()) == records.height + 1
+
     serve = running(coordinator, "-m", "coordinator", "serve", "--dir", str(coordinator))
     up = running(folder, "-m", "participant", "up", "--dir", str(folder))
     with serve as (server, served):
         wait_for(server, served, "serving 'Test alliance'")
-        with up as (node, said):
-            wait_for(node, said, "connected as member 1")
+        with up as (child, said):
+            wait_for(child, said, "connected as member 1")
             now = SystemClock().now()
             wait_until(lambda: not renewal_due(connection_pair(folder).certificate, now))
-            node.send_signal(signal.SIGTERM)
-            assert node.wait(PATIENCE_S) == 0, said.read_text()
+            found = statuses(node(folder, "doctor"))
+            wanted = ("disk", "process", "grpc", "database", "segments", "audit", "model")
+            assert {found[name] for name in wanted} == {"ok"}
+            child.send_signal(signal.SIGTERM)
+            assert child.wait(PATIENCE_S) == 0, said.read_text()
         server.send_signal(signal.SIGTERM)
         assert server.wait(PATIENCE_S) == 0, served.read_text()
     for text in (said.read_text(), served.read_text()):
         assert "denied" not in text.lower()
         assert "error" not in text
+
+
+def why_no_other_user() -> str:
+    """Return why nothing can be run here as another user than this one, or nothing."""
+    if os.geteuid() != 0:
+        return "only root can start a process as another user"
+    try:
+        tried = subprocess.run(
+            [*AS_NOBODY, sys.executable, "-c", "import participant"],
+            cwd=ROOT,
+            env=environment(Path("/nonexistent")),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        return "there is no setpriv here"
+    return "" if tried.returncode == 0 else f"another user cannot run this: {tried.stderr[-200:]}"
+
+
+@pytest.fixture
+def own(alliance: Alliance) -> Iterator[Path]:
+    """A member's folder that belongs to another user, where that user can reach it."""
+    place = Path(tempfile.mkdtemp())
+    place.chmod(0o755)
+    folder = shutil.copytree(alliance.dir_of("a"), place / "state")
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    yield folder
+    shutil.rmtree(place)
+
+
+@pytest.mark.slow
+def test_a_node_works_as_a_user_that_owns_its_state_folder_and_nothing_else(
+    alliance: Alliance, own: Path
+) -> None:
+    if reason := why_no_other_user():
+        pytest.skip(reason)
+    assert run(own, "-c", "open('/etc/touchstone', 'w')", nobody=True).returncode == 1
+    export = write_export(shops(["one", "two"]), own.parent / "shops.csv")
+    export.chmod(0o644)
+    imported = node(own, "data", "import", str(export), "--kind", "shops", nobody=True)
+    assert imported["kept"] == 2
+    coordinator = alliance.coordinator_dir
+    serve = running(coordinator, "-m", "coordinator", "serve", "--dir", str(coordinator))
+    up = running(own, "-m", "participant", "up", "--dir", str(own), nobody=True)
+    with serve as (server, served), up as (child, said):
+        wait_for(server, served, "serving 'Test alliance'")
+        wait_for(child, said, "connected as member 1")
+        found = statuses(node(own, "doctor", nobody=True))
+        assert {found[name] for name in ("modes", "disk", "process", "grpc", "audit")} == {"ok"}
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(PATIENCE_S) == 0, said.read_text()
+    assert {path.stat().st_uid for path in own.rglob("*")} == {NOBODY}
+    assert "denied" not in said.read_text().lower()

@@ -124,6 +124,12 @@ def test_an_empty_folder_is_looked_over_to_the_end(tmp_path: Path) -> None:
     assert result(checks["database"]) == (Status.FAIL, "no_alliance")
 
 
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    checks = found(tmp_path / "nowhere")
+    assert result(checks["folder"]) == (Status.FAIL, "no_folder")
+    assert {checks[name].status for name in ("modes", "disk", "database")} == {Status.SKIPPED}
+
+
 def test_the_command(folder: Path) -> None:
     options = ["doctor", "--offline", "--dir", str(folder)]
     assert CliRunner().invoke(app, options).exit_code == 0

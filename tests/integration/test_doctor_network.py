@@ -19,7 +19,9 @@ from participant.node.config import NodeConfig
 from participant.node.renewal import over_grpc, renew
 from shared.clock import FixedClock, SystemClock
 from shared.doctor.report import Check, Status
+from shared.errors import NetworkError
 from tests.support.alliance import Alliance, found_alliance, serving, whoami
+from tests.support.fleet import Fleet
 
 CLOCK = SystemClock()
 
@@ -189,6 +191,57 @@ def test_clocks_that_differ(ours: Alliance, folder: Path, skew: float, status: S
     assert check.status is status
     assert f"{abs(skew):.1f} s" in check.text
     assert ("behind" if skew <= 0 else "ahead") in check.text
+
+
+@pytest.fixture
+def proxied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment with a proxy for everything, which is not there."""
+    for name in ("no_proxy", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name in ("grpc_proxy", "https_proxy", "http_proxy"):
+        monkeypatch.setenv(name, "http://user:secret@127.0.0.1:9")
+
+
+@pytest.mark.usefixtures("proxied")
+class TestProxy:
+    """Every channel goes to the coordinator directly, whatever the environment says."""
+
+    def test_grpc_by_itself_would_go_by_it(self, ours: Alliance, folder: Path) -> None:
+        """Else the tests below would show nothing."""
+        with serving(ours), pytest.raises(NetworkError):
+            whoami(folder, ours.authority)
+
+    def test_calls(self, ours: Alliance, folder: Path) -> None:
+        with serving(ours):
+            assert {check.status for check in look(folder).values()} == {Status.OK}
+
+    def test_an_enrolment(self, tmp_path: Path) -> None:
+        assert found_alliance(tmp_path, ["a"], network=True).dir_of("a").is_dir()
+
+    def test_the_stream(self) -> None:
+        fleet = Fleet(1)
+        try:
+            fleet.node(1)
+            fleet.wait_connected(1)
+        finally:
+            fleet.close()
+
+    def test_doctor_names_the_variable_and_not_its_value(self, folder: Path) -> None:
+        check = network.check_proxy()
+        assert (check.status, check.code) == (Status.OK, "proxy")
+        assert "grpc_proxy is set, and not used" in check.text
+        barred = expect(folder, "tcp", "tcp_refused")
+        assert "grpc_proxy is set, but a node cannot go by a proxy" in barred.hint
+        assert "secret" not in check.text + barred.hint
+
+
+def test_a_machine_without_a_proxy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in network.PROXIES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    assert network.check_proxy().code == "ok"
+    assert "proxy" not in expect(folder, "tcp", "tcp_refused").hint
 
 
 def test_a_time_that_no_calendar_has(

@@ -189,6 +189,21 @@ def test_doctor_exits_with_0_when_nothing_fails(tmp_path: Path) -> None:
     assert "admitted as member 1" in result.stdout
 
 
+def test_json_is_an_option_like_everywhere(node: Path, tmp_path: Path) -> None:
+    command = ["bugreport", "--offline", "--json", "--dir", str(node)]
+    printed = CliRunner().invoke(app, command)
+    assert printed.exit_code == 0, printed.output
+    assert json.loads(printed.stdout)["data"]["schema_version"] == 1
+    out = tmp_path / "report.json"
+    written = CliRunner().invoke(app, [*command, "--out", str(out)])
+    assert json.loads(written.stdout) == {
+        "schema_version": 1,
+        "status": "ok",
+        "data": {"written": str(out)},
+    }
+    assert json.loads(out.read_bytes())["schema_version"] == 1
+
+
 def test_out_writes_a_file_for_its_owner_only(node: Path, tmp_path: Path) -> None:
     out = tmp_path / "report.json"
     command = ["bugreport", "--offline", "--dir", str(node), "--out", str(out)]

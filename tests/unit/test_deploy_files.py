@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 import subprocess
@@ -10,8 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from shared.errors import Exit
+from coordinator.cli.main import app as coordinator_app
+from participant.cli.main import app as participant_app
+from shared import disk
+from shared.errors import Exit, StorageError
 from shared.scratch import make_scratch
 from tests.support.docs import ROOT
 from tests.support.waiting import PATIENCE_S
@@ -67,6 +72,30 @@ def test_what_does_not_get_better_is_not_tried_again(name: str) -> None:
     assert Exit.CONFIG in codes
     assert codes <= {Exit.CONFIG, Exit.AUTH}
     assert settings(name)["Restart"] == ["on-failure"]
+
+
+@each_unit
+def test_a_full_disk_ends_no_service_that_would_not_be_started_again(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The unit leaves a service down that ends as other commands do on a full disk."""
+    prevented = settings(name)["RestartPreventExitStatus"][0].split()
+    assert str(int(StorageError.exit_code)) in prevented
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(disk, "disk_fault", lambda *_: full)
+    waited: list[float] = []
+
+    def wait(seconds: float) -> bool:
+        waited.append(seconds)
+        return len(waited) < 3
+
+    monkeypatch.setattr(disk, "_pause", wait)
+    verb = UNITS[name][1].split()[1]
+    app = {"up": participant_app, "serve": coordinator_app}[verb]
+    done = CliRunner().invoke(app, [verb, "--dir", str(tmp_path)])
+    assert done.exit_code == 0
+    assert len(waited) == 3
+    assert list(tmp_path.iterdir()) == []
 
 
 OWN = {"Description", "ExecStart", "User", "Group", "StateDirectory", "RestartPreventExitStatus"}

@@ -32,6 +32,7 @@ from shared.locks import process_lock
 from shared.trust.roster import Roster, RosterEntry
 from tests.support.alliance import Alliance, found_alliance
 from tests.support.contract import sound, store_of
+from tests.support.deployment import knowing, served_member
 
 SPENT = (Status.FAIL, "budget_spent")
 
@@ -51,6 +52,12 @@ def node(alliance: Alliance, tmp_path: Path) -> Path:
 def now() -> datetime:
     """Return the time of the call: a certificate begins five minutes before its founding."""
     return SystemClock().now()
+
+
+def content(folder: Path) -> dict[Path, bytes]:
+    """Return every file below a folder but what SQLite makes to read a database."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {path: path.read_bytes() for path in paths if not path.name.endswith(("-wal", "-shm"))}
 
 
 def by_name(found: list[Check]) -> dict[str, Check]:
@@ -288,7 +295,7 @@ class TestRecords:
         report = contract.check_records(store, "listings")
         store.close()
         part = one_failure(report)
-        monkeypatch.setattr(records, "contract_of", lambda _store, _table: part)
+        monkeypatch.setattr(records, "contract_of", lambda _store, _table, keep: part)
         check = records.check_contract(stored, FixedClock(now()))
         assert result(check) == (Status.FAIL, "data_contract")
         assert not any(character.isdigit() for character in check.text)  # codes, no counts
@@ -318,6 +325,56 @@ class TestRecords:
         assert checks["data"].status is Status.SKIPPED
         with sqlite3.connect(stored / records.DATABASE) as raw:
             assert raw.execute("select version_num from alembic_version").fetchone() == (version,)
+
+    def test_records_that_are_not_as_they_were_written(
+        self, stored: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = FixedClock(now())
+        for deep in (False, True):
+            found = by_name(list(records.check_records(stored, clock, deep=deep)))
+            assert result(found["segments"]) == (Status.OK, "ok")
+            assert not found["segments"].hint
+        monkeypatch.setattr(records, "SEGMENTS_S", 0.0)
+        bounded = by_name(list(records.check_records(stored, clock)))["segments"]
+        assert "--deep" in bounded.hint
+        segment = next(stored.rglob("*.parquet"))
+        data = bytearray(segment.read_bytes())
+        data[len(data) // 2] ^= 1
+        segment.write_bytes(data)
+        assert by_name(list(records.check_records(stored, clock)))["segments"] == bounded
+        deep_one = by_name(list(records.check_records(stored, clock, deep=True)))["segments"]
+        monkeypatch.setattr(records, "SEGMENTS_S", 10.0)
+        timely = by_name(list(records.check_records(stored, clock)))["segments"]
+        for check in (deep_one, timely):
+            assert result(check) == (Status.FAIL, "storage")
+            assert f"{segment.parent.name}/{segment.name} is damaged" in check.text
+
+    def test_an_examination_leaves_the_folder_as_it_was(self, stored: Path) -> None:
+        (stored / "store" / "contract-listings.json").unlink(missing_ok=True)
+        before = content(stored)
+        checks = {check.name: check for check in examine(stored, offline=True).checks}
+        assert checks["data"].status in (Status.OK, Status.WARN)
+        after = content(stored)
+        assert after.keys() == before.keys()
+        assert after == before
+
+    def test_releases_since_the_model_that_runs(self, stored: Path) -> None:
+        store = Store.open(stored)
+
+        def found(*events: tuple[str, dict[str, str]]) -> tuple[Status, str]:
+            for kind, body in events:
+                store.audit.append(f"model.{kind}", body)
+            return result(records.check_releases(stored, FixedClock(now())))
+
+        assert found() == (Status.OK, "ok")
+        assert found(("keep", {"reason": "not_better"})) == (Status.OK, "release_kept")
+        refused = found(("refused", {"code": "bundle_digest"}))
+        assert refused == (Status.WARN, "release_refused")
+        assert found(("activate", {"reason": "better"})) == (Status.OK, "ok")
+        assert found(("keep", {"reason": "pinned"})) == (Status.OK, "release_kept")
+        assert "pinned" in records.check_releases(stored, FixedClock(now())).text
+        assert found(("rollback", {"reason": "operator"})) == (Status.OK, "ok")
+        store.close()
 
     def test_an_altered_audit_log(self, stored: Path) -> None:
         with sqlite3.connect(stored / records.DATABASE) as raw:
@@ -363,6 +420,21 @@ class TestRecords:
         assert check.status is Status.FAIL
         assert "active.json" in check.text
 
+    def test_a_model_that_verifies_and_one_with_a_flipped_bit(self, tmp_path: Path) -> None:
+        with served_member(tmp_path) as member:
+            release = member.publish(1, knowing())
+            member.deploy(release)
+            check = records.check_model(member.folder)
+            assert result(check) == (Status.OK, "ok")
+            assert check.text == f"{release.hex()[:12]} verifies, for listing"
+            bundle = next(member.folder.rglob("*.bundle"))
+            data = bytearray(bundle.read_bytes())
+            data[-1] ^= 1
+            bundle.write_bytes(data)
+            (flipped,) = attempt("model", lambda: records.check_model(member.folder))
+            assert result(flipped) == (Status.FAIL, "bundle_digest")
+            assert "rollback" in flipped.hint
+
 
 def one_failure(report: contract.ContractReport) -> contract.ContractReport:
     code = next(code for code, rule in RULES.items() if rule.level == "fail")
@@ -378,6 +450,20 @@ class TestExamine:
         assert not report.healthy
         codes = {check.name: check.code for check in report.checks}
         assert (codes["config"], codes["policy"]) == ("state", "config")
+
+    def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
+        report = examine(tmp_path / "nowhere", offline=True)
+        checks = by_name(list(report.checks))
+        assert result(checks["folder"]) == (Status.FAIL, "no_folder")
+        assert str(tmp_path / "nowhere") in checks["folder"].text
+        assert report.count(Status.FAIL) == 1
+        assert {checks[name].status for name in ("modes", "disk", "model")} == {Status.SKIPPED}
+        assert not (tmp_path / "nowhere").exists()
+
+    def test_a_folder_that_never_joined_lacks_no_backup(self, tmp_path: Path) -> None:
+        report = examine(tmp_path, offline=True)
+        assert "backup" not in report.text()
+        assert "join with your token" in by_name(list(report.checks))["certificates"].hint
 
     def test_one_broken_check_hides_no_other(
         self, node: Path, monkeypatch: pytest.MonkeyPatch
