@@ -64,7 +64,7 @@ class LightMember:
             np.full(instruction.model.size, 0.01, dtype=np.float32),
             1.0,
             self._member.terms.quantiser,
-            Evaluation(1.0, counts, counts) if evaluates else None,
+            Evaluation(16, counts, counts) if evaluates else None,
             noise_terms(self._manifest) if evaluates else None,
         )
         upload = self._member.mask(vector)

@@ -85,7 +85,7 @@ class NoTraining:
         return self._update
 
     def evaluate(self, _model: object) -> Evaluation:
-        return Evaluation(1.0, np.ones(20, np.int64), np.ones(20, np.int64))
+        return Evaluation(16, np.ones(20, np.int64), np.ones(20, np.int64))
 
 
 def node(folder: Path) -> None:

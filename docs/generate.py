@@ -60,7 +60,9 @@ MEMBER_EVENTS: dict[str, str] = {
     "run.approved": "a person here approved a run; written before it takes effect",
     "run.declined": "a person here refused a run; written before it takes effect",
     "policy.set": "`policy set` changed rules; names them and the digest of the file before",
-    "run.ended": "the coordinator said that a run is over; its secrets were wiped",
+    "run.ended": "the coordinator said that a run of this node is over; its secrets were wiped",
+    "round.withheld": "a round's vector carries no update from this member's records, or no "
+    "evaluation, since making it failed or the evaluation budget is spent; names the code",
     "model.verified": "a release's signature, digests and transcript hold",
     "model.refused": "a release does not verify, or is not newer than what ran here before",
     "model.activate": "a release, or the local-only model, was made to run",
@@ -77,6 +79,7 @@ MEMBER_EVENTS: dict[str, str] = {
 RUN_FAILURES: dict[str, str] = {
     "burnt_twice": "two rounds in a row were released but gave no usable sum",
     "expired": "the run's manifest expired before the run ended",
+    "model_out_of_bounds": "a round made a model with a weight that no member would train on",
     "groups": "the groups could not be drawn, or were drawn otherwise than the run asks for",
     "manifest": "the stored manifest no longer verifies, or expired while nobody served",
     "nothing_trained": "every round was burnt",

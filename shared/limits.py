@@ -11,6 +11,11 @@ MAX_GROUP = 64
 MAX_MODEL_VALUES = 64_000_000
 """float32 values in one model: 256 MB, above every model this feature space can carry."""
 
+MAX_MODEL_WEIGHT = 10_000.0
+"""Largest absolute value of a weight in a model that a round works on. Trained models stay below
+10; sums and products of float32 weights this small stay far from infinity, so that no model can be
+built whose training or evaluation fails because of one record (docs/adr/0019)."""
+
 MIN_GROUP = 40
 """Members in a group when there are several: in smaller ones a tenth of the alliance, colluding,
 would too often be a third of some group (docs: the secure sum, Groups)."""

@@ -17,9 +17,9 @@ from coordinator.rounds.context import RunContext
 from coordinator.rounds.desk import GroupDesk
 from coordinator.rounds.errors import RunFailed
 from coordinator.rounds.evaluation import alliance_metrics
+from coordinator.rounds.following import made_by
 from coordinator.rounds.sessions import MAX_BACK_OFF_S
 from shared.errors import InternalError
-from shared.secagg import next_model
 from shared.secagg.groups import combine, quorum
 from shared.trust.round_record import Outcome, RoundRecord
 from shared.trust.transcript import model_sha256
@@ -147,7 +147,7 @@ class GroupedRounds:
         """Combine the groups' sums, apply them, and make the next model durable."""
         run, attempt = self._run, self._attempt()
         opened = combine((desk.opened(parts[desk]) for desk in summed), run.manifest.robust)
-        following = next_model(run.model(), opened.mean)
+        following = made_by(run.model(), opened.mean)
         ends = model_sha256(following)
         records = {
             desk.number: replace(

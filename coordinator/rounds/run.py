@@ -9,6 +9,7 @@ from coordinator.rounds.book import Attempt
 from coordinator.rounds.context import RunContext
 from coordinator.rounds.errors import RoundBurnt, RunAborted, RunFailed, RunStopped, TooFewNow
 from coordinator.rounds.evaluation import alliance_metrics
+from coordinator.rounds.following import made_by
 from coordinator.rounds.grouped import GroupedRounds
 from coordinator.rounds.journal import Checkpoint, Journal
 from coordinator.rounds.private_plan import stated_epsilon
@@ -18,7 +19,7 @@ from coordinator.rounds.sessions import MAX_BACK_OFF_S, SessionKeeper
 from coordinator.rounds.setup import Session
 from shared.errors import InternalError, StateError
 from shared.fleet.exchange import ENDED, Instruction
-from shared.secagg import RoundSum, check_sum, next_model
+from shared.secagg import RoundSum, check_sum
 from shared.secagg.errors import SumRejected
 from shared.trust.round_record import RoundRecord
 from shared.trust.session import round_layout
@@ -134,7 +135,7 @@ class RunDriver:
             return
         session.core.take_back(result)
         model = run.model()
-        following = next_model(model, opened.mean)
+        following = made_by(model, opened.mean)
         record = summed_record(result, session.core, run.journal, attempt, model, following)
         # Once the round is over in the journal, nothing that is kept yields its figures again.
         epsilon = run.manifest.evaluation.epsilon_milli / 1000

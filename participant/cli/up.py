@@ -36,7 +36,7 @@ def _run(folder: Path) -> None:
     _limit_threads(folder)
     from participant.node import daemon  # imports Flower, which other commands need not wait for
 
-    daemon.up(folder, _installed_app, tell=say)
+    daemon.up(folder, _installed_app, tell=say, wipe=_wipe_expired)
 
 
 def _limit_threads(folder: Path) -> None:
@@ -47,6 +47,12 @@ def _limit_threads(folder: Path) -> None:
     threads = (load_policy(path) if path.exists() else Policy()).threads
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, str(threads))
+
+
+def _wipe_expired(state_dir: Path) -> bool:
+    from participant.node.runtime import runtime_of
+
+    return runtime_of(state_dir).wipe_expired()
 
 
 def _installed_app() -> App:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from participant.node.policy import Policy
@@ -223,6 +223,21 @@ def _budget(policy: Policy, manifest: RunManifest, facts: Facts) -> None:
         raise refusal("epsilon_budget")
 
 
+def _one_evaluation(policy: Policy, manifest: RunManifest, _facts: Facts) -> None:
+    if manifest.evaluation.epsilon_milli > round(policy.max_evaluation_epsilon * 1000):
+        raise refusal("evaluation_epsilon")
+
+
+def _days(policy: Policy, manifest: RunManifest, facts: Facts) -> None:
+    if _lifetime(manifest, facts) > policy.max_run_days:
+        raise refusal("run_too_long")
+
+
+def _lifetime(manifest: RunManifest, facts: Facts) -> float:
+    """Return for how many days from now the manifest holds; when it begins is not this node's."""
+    return (manifest.expires_at - facts.now) / timedelta(days=1)
+
+
 def projected_epsilon(manifest: RunManifest) -> float:
     """Return the evaluation epsilon a run spends if every round goes well."""
     rounds = sum(manifest.evaluates_in(number) for number in range(1, manifest.rounds + 1))
@@ -313,6 +328,18 @@ RULES: tuple[Rule, ...] = (
         lambda manifest, facts: (
             f"{facts.epsilon_spent:g} spent in others, {projected_epsilon(manifest):g} in this one"
         ),
+    ),
+    Rule(
+        "max_evaluation_epsilon",
+        _one_evaluation,
+        lambda policy, _facts: f"at most {policy.max_evaluation_epsilon:g} a round",
+        lambda manifest, _facts: f"{manifest.evaluation.epsilon_milli / 1000:g} a round",
+    ),
+    Rule(
+        "max_run_days",
+        _days,
+        lambda policy, _facts: f"at most {policy.max_run_days:g}",
+        lambda manifest, facts: f"{_lifetime(manifest, facts):.1f} left",
     ),
     # A person is asked only about what the rules above allow, and, so that there is time for it,
     # also while the hour is not one to train in.

@@ -22,6 +22,7 @@ from flwr.app import Context, Message, RecordDict
 
 from participant.node.config import NodeConfig
 from participant.node.connection import Connection
+from participant.node.expiry import wipe_in_time
 from participant.node.keystore import connection_pair
 from participant.node.probe import explained
 from participant.node.upkeep import NewestCredentials, Upkeep
@@ -89,6 +90,7 @@ def up(
     *,
     timing: Timing | None = None,
     tell: Callable[[str], None] = lambda _text: None,
+    wipe: Callable[[Path], bool] | None = None,
 ) -> None:
     """Run the node of a member's folder until SIGTERM or SIGINT.
 
@@ -97,6 +99,8 @@ def up(
         load_app: imports the installed application; called once, before connecting.
         timing: time limits of the connection.
         tell: told what happens, a line at a time, for people.
+        wipe: wipes the folder's runs that have expired, if it finds a moment; see
+            :func:`~participant.node.expiry.wipe_in_time`.
 
     Raises:
         AlreadyRunning: another process runs this folder's node.
@@ -123,20 +127,24 @@ def up(
         )
         upkeep = Upkeep(state_dir, credentials, connection.renew)
         tell(f"member {config.member.member_id!r} of {config.alliance.name!r} is up")
-        asyncio.run(_run(connection, upkeep))
+        wiping = partial(wipe, state_dir) if wipe else None
+        asyncio.run(_run(connection, upkeep, wiping))
     if connection.busy:
         # The application is in the middle of training. Its work is safe to lose at any moment, and
         # native threads do not survive an orderly interpreter shutdown.
         os._exit(Exit.OK)
 
 
-async def _run(connection: Connection, upkeep: Upkeep) -> None:
+async def _run(connection: Connection, upkeep: Upkeep, wiping: Callable[[], bool] | None) -> None:
     on_stop_signal(connection.stop)
-    looking = asyncio.create_task(upkeep.run())
+    beside = [asyncio.create_task(upkeep.run())]
+    if wiping is not None:
+        beside.append(asyncio.create_task(wipe_in_time(wiping)))
     try:
         await connection.run()
     finally:
-        looking.cancel()
+        for task in beside:
+            task.cancel()
 
 
 def _reporter(tell: Callable[[str], None]) -> Callable[[str, str], None]:

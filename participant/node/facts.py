@@ -41,7 +41,7 @@ def facts_for(
     return Facts(
         index=NodeConfig.load(state_dir).member.index,
         roster=peers.roster(),
-        pinned=peers.pinned_indices(),
+        pinned=peers.pinned_among(manifest.members),
         rows=known.rows,
         smallest_class=known.smallest_class,
         contract_holds=known.contract_holds,

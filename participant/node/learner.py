@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -114,3 +115,38 @@ class StoreLearner:
             self._spec, model, self._set.part("holdout")
         )
         return Evaluation(loss, positives, negatives)
+
+
+class DeferredLearner:
+    """A learner that is made when it is first asked: most steps of a run need no record.
+
+    Args:
+        make: reads the records.
+    """
+
+    def __init__(self, make: Callable[[], Learner]) -> None:
+        self._make = make
+
+    @cached_property
+    def _made(self) -> Learner:
+        return self._make()
+
+    def facts(self) -> DataFacts:
+        """See :class:`Learner`."""
+        return self._made.facts()
+
+    def update(
+        self, model: NDArray[np.float32], terms: TrainingTerms, *, seed: int, threads: int
+    ) -> NDArray[np.float32]:
+        """See :class:`Learner`."""
+        return self._made.update(model, terms, seed=seed, threads=threads)
+
+    def private_update(
+        self, model: NDArray[np.float32], config: PrivateConfig
+    ) -> NDArray[np.float32]:
+        """See :class:`Learner`."""
+        return self._made.private_update(model, config)
+
+    def evaluate(self, model: NDArray[np.float32]) -> Evaluation:
+        """See :class:`Learner`."""
+        return self._made.evaluate(model)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 
 from shared.errors import BadInput, ConfigError, StateError, VerificationError
@@ -32,6 +33,18 @@ def _normal(text: str) -> str:
     return plain
 
 
+def _refuse_moved(current: Roster, later: Roster) -> None:
+    names = {item.member_id: item.index for item in current.entries}
+    keys = {item.public_key: item.index for item in current.entries}
+    for item in later.entries:
+        known = {names.get(item.member_id, item.index), keys.get(item.public_key, item.index)}
+        if known != {item.index}:
+            raise VerificationError(
+                f"the roster has a member under index {item.index} that had another one before",
+                hint="an index is for good; ask the operator why it changed",
+            )
+
+
 class Peers:
     """Accepted roster and pins in one state folder."""
 
@@ -50,7 +63,8 @@ class Peers:
 
         Raises:
             VerificationError: it lists this member under another key or not at all, or it is
-                older than the one accepted, or it changes the key of a pinned peer.
+                older than the one accepted, gives a known name or key another index, or it
+                changes the key of a pinned peer.
         """
         entry = next((item for item in roster.entries if item.index == own_index), None)
         if entry is None or entry.public_key != own_key:
@@ -61,6 +75,7 @@ class Peers:
                 return False
             if roster.alliance_id != current.alliance_id or roster.epoch <= current.epoch:
                 raise VerificationError("the roster is not a later one of the same alliance")
+            _refuse_moved(current, roster)
         self._refuse_changed_pins(roster)
         if not dry_run:
             write_atomic(self._dir / ROSTER_FILE, roster.encode(), mode=0o600)
@@ -121,12 +136,19 @@ class Peers:
 
     def pinned_indices(self) -> frozenset[int]:
         """Return the indices of accepted members whose key matches a pin."""
-        roster, pins = self.roster(), self.pins()
-        if roster is None:
-            return frozenset()
+        roster = self.roster()
+        return self.pinned_among(roster.entries if roster else ())
+
+    def pinned_among(self, members: Iterable[RosterEntry]) -> frozenset[int]:
+        """Return the indices of those of ``members`` that are pinned here with just that key.
+
+        A run counts its own members so: what their indices mean is for its manifest to say, and a
+        roster accepted since may have another member under one of them.
+        """
+        pins = self.pins()
         return frozenset(
             entry.index
-            for entry in roster.entries
+            for entry in members
             if pins.get(entry.member_id) == hashlib.sha256(entry.public_key).hexdigest()
         )
 

@@ -48,6 +48,15 @@ min_known_peers = 2
 # Sum of epsilon, over all runs, that evaluation noise may spend.
 evaluation_epsilon_budget = 100.0
 
+# Largest epsilon that the noise of one round's evaluation may have, and fewest hold-out rows from
+# which your evaluation is told at all; with fewer the node sends noise alone. (In a private run
+# every hold-out is told: its size would itself say something about the records.)
+max_evaluation_epsilon = 2.0
+min_holdout_rows = 200
+
+# Longest time, in days from now, for which a run may ask anything of this node.
+max_run_days = 30.0
+
 # Whether every run has to protect single records by differential privacy (`--dp-epsilon`), and the
 # largest epsilon a private run may state. Your own node adds all of the noise it needs.
 require_record_dp = false
@@ -101,6 +110,9 @@ class Policy(BaseModel):
     max_colluders: int | None = Field(None, ge=0)
     min_known_peers: int = Field(2, ge=0)
     evaluation_epsilon_budget: float = Field(100.0, ge=0)
+    max_evaluation_epsilon: float = Field(2.0, gt=0, le=100)
+    min_holdout_rows: int = Field(200, ge=1)
+    max_run_days: float = Field(30.0, gt=0, le=3650)
     require_record_dp: bool = False
     max_run_epsilon: float = Field(8.0, gt=0, le=100)
     privacy_budget: float = Field(20.0, ge=0, le=100)

@@ -113,6 +113,15 @@ REASONS: Mapping[str, Reason] = MappingProxyType(
             "the evaluation noise of this run exceeds the budget",
             "ask for fewer evaluations, or raise `evaluation_epsilon_budget` knowingly",
         ),
+        "evaluation_epsilon": Reason(
+            "the noise of one evaluation is less than the policy wants",
+            "ask the operator for a smaller `--evaluation-epsilon`, or raise "
+            "`max_evaluation_epsilon` knowingly",
+        ),
+        "run_too_long": Reason(
+            "the run could ask for something longer than the policy allows",
+            "ask the operator for a smaller `--expires-hours`, or raise `max_run_days`",
+        ),
         APPROVAL_PENDING: Reason(
             "a person here has not yet approved the run", "`run approve` or `run refuse`"
         ),

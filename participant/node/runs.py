@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
+from participant.node.contribution import Contribution
 from participant.node.learner import Learner
 from participant.node.policy import Policy
 from participant.node.reasons import refusal
@@ -19,12 +21,17 @@ from participant.privacy.accounting import Charge, epsilon_of
 from participant.privacy.projection import evaluation_charge, training_charge
 from participant.store import Store
 from participant.store.registers import ChargeKind
-from participant.training.private import PrivateConfig
 from shared.errors import StateError, VerificationError
+from shared.model.layout import ModelSpec, check_vector, check_weights
 from shared.secagg import MaskedUpload, Member, MemberLimits, OpenRound, RunGuard, build_vector
 from shared.secagg.errors import SlotClosed
 from shared.trust.manifest import VerifiedManifest
 from shared.trust.session import noise_terms, round_config, round_layout, session_terms
+
+SUM_SLACK = 1e-9
+"""What adding up charges may be off by; far less than any charge."""
+
+_log = structlog.get_logger("runs")
 
 
 class NoSession(StateError):
@@ -72,7 +79,6 @@ class MemberRun:
     ) -> None:
         self._own = own
         self.verified = verified
-        self._policy = policy
         self.learner = learner
         self._id = verified.manifest.run_id
         self._group = verified.manifest.group_of(own.index)
@@ -111,8 +117,10 @@ class MemberRun:
                 guard=self._guard,
             )
         answer = member.handle(request)
-        self._member = member
+        former, self._member = self._member, member
         self._save()
+        if former is not None and former is not member:
+            former.wipe()
         return answer
 
     def handle(self, request: bytes) -> bytes:
@@ -132,20 +140,30 @@ class MemberRun:
             raise NoSession("this node is in no session of the run")
         return self._member
 
-    def masked(self, request: bytes, model: NDArray[np.float32]) -> MaskedUpload:
+    def masked(self, request: bytes, model: NDArray[np.float32], policy: Policy) -> MaskedUpload:
         """Train on ``model`` and answer with the masked vector.
+
+        What can fail here does not depend on this member's records.
+
+        Args:
+            request: the coordinator's signed request.
+            model: float32[P], which came with it.
+            policy: as it is now.
 
         Raises:
             NoSession: there are no secrets here to mask with.
-            VerificationError: the round asks for something outside the manifest.
+            VerificationError: the round asks for something outside the manifest, or brings a
+                model that no training makes.
+            PolicyRefused: the round would spend more than the privacy budget.
             SecaggError: the request is refused.
         """
-        member = self._open_member()
-        opened = member.open_round(request, model.tobytes())
+        member, manifest = self._open_member(), self.verified.manifest
+        check_weights(check_vector(ModelSpec.decode(manifest.model_spec), model))
+        opened = member.open_round(request, np.ascontiguousarray(model).data.cast("B"))
         self._check_round(opened)
         if opened.already_answered:
             return self._same_upload(member)
-        upload = member.mask(self._vector(opened, model))
+        upload = member.mask(self._vector(opened, model, policy))
         self._save(upload.vector.tobytes())
         return upload
 
@@ -153,53 +171,71 @@ class MemberRun:
         manifest = self.verified.manifest
         if not 1 <= opened.round <= manifest.rounds:
             raise VerificationError("the round is outside the run's manifest")
+        if opened.round == 1 and opened.model_sha256 != manifest.initial_model:
+            raise VerificationError("the first round's model is not the manifest's")
         if opened.config != round_config(manifest, opened.round):
             raise VerificationError("the round's training config is not the manifest's")
         if opened.words != round_layout(manifest, opened.round).words:
             raise VerificationError("the round's vector is not laid out as the manifest says")
 
-    def _vector(self, opened: OpenRound, model: NDArray[np.float32]) -> NDArray[np.uint64]:
+    def _vector(
+        self, opened: OpenRound, model: NDArray[np.float32], policy: Policy
+    ) -> NDArray[np.uint64]:
         manifest = self.verified.manifest
         evaluates = manifest.evaluates_in(opened.round)
-        self._charge(opened)
-        delta = self._update(model)
+        affordable = self._charge(opened, policy)
+        own = Contribution(self.learner, manifest, policy.threads)
         session = session_terms(self.verified, bytes(16), 1, self._group)
-        return build_vector(
-            delta,
-            manifest.training.weight(self.learner.facts().rows),
+        vector = build_vector(
+            own.update(model, secrets.randbits(63)),
+            own.weight(),
             session.quantiser,
-            self.learner.evaluate(model) if evaluates else None,
-            noise_terms(manifest) if evaluates else None,
+            own.evaluation(model, affordable=affordable) if evaluates else None,
+            noise_terms(manifest, policy.min_holdout_rows) if evaluates else None,
         )
+        for part, code in own.withheld:
+            self._note_withheld(opened.round, part, code)
+        return vector
 
-    def _update(self, model: NDArray[np.float32]) -> NDArray[np.float32]:
-        manifest = self.verified.manifest
-        training = manifest.training
-        if manifest.private:
-            rate = training.learning_rate_milli / 1000
-            config = PrivateConfig(manifest.privacy, rate, training.full_weight_rows)
-            return self.learner.private_update(model, config)
-        return self.learner.update(
-            model, training, seed=secrets.randbits(63), threads=self._policy.threads
-        )
+    def _note_withheld(self, number: int, part: str, code: str) -> None:
+        """Tell this member's own people that a vector carries less than it could."""
+        _log.warning("nothing of this member's in the round", part=part, code=code)
+        body = {"run_id": self._id.hex(), "round": number, "part": part, "code": code}
+        self._own.store.audit.append("round.withheld", body)
 
-    def _charge(self, opened: OpenRound) -> None:
+    def _charge(self, opened: OpenRound, policy: Policy) -> bool:
         """Write down what this slot's vector costs, before anything is trained for it.
 
         A slot's vector leaves at most once, whatever crashes, so a slot is charged once; a retry
         takes another slot and is charged again.
+
+        Returns:
+            Whether the evaluation may be told, if one is due: runs that overlap were each agreed to
+            by what others had spent until then, so the budget is looked at again here.
+
+        Raises:
+            PolicyRefused: the round would spend more than the privacy budget.
         """
         manifest, ledger = self.verified.manifest, self._own.store.ledger
         slot = f"{self._open_member().terms.ordinal}.{opened.slot}"
         due: dict[ChargeKind, Charge] = {"training": training_charge(manifest)}
-        if manifest.evaluates_in(opened.round):
+        affordable = manifest.evaluates_in(opened.round) and self._affords_evaluation(slot, policy)
+        if affordable:
             due["evaluation"] = evaluation_charge(manifest)
         if manifest.private and not ledger.has(self._id.hex(), slot):
-            total = epsilon_of([*ledger.charges(), *due.values()], self._policy.privacy_delta)
-            if total > self._policy.privacy_budget:
+            total = epsilon_of([*ledger.charges(), *due.values()], policy.privacy_delta)
+            if total > policy.privacy_budget:
                 raise refusal("privacy_budget")
         for kind, charge in due.items():
             ledger.charge(self._id.hex(), opened.round, slot, kind, charge)
+        return affordable
+
+    def _affords_evaluation(self, slot: str, policy: Policy) -> bool:
+        rows = [row for row in self._own.store.ledger.entries() if row.kind == "evaluation"]
+        if any((row.run_id, row.slot) == (self._id.hex(), slot) for row in rows):
+            return True
+        total = sum(row.amount for row in rows) + evaluation_charge(self.verified.manifest).amount
+        return total <= policy.evaluation_epsilon_budget + SUM_SLACK
 
     def _same_upload(self, member: Member) -> MaskedUpload:
         stored = self._own.vault.upload(self._id)
@@ -217,8 +253,12 @@ class MemberRun:
         if answered is not None:
             self._witnesses.keep(self._own.index, answered)
 
-    def end(self) -> None:
-        """Wipe every secret of the run."""
+    def forget(self) -> None:
+        """Wipe what is in memory: another object goes on with what is on disk."""
         if self._member is not None:
             self._member.wipe()
+
+    def end(self) -> None:
+        """Wipe every secret of the run."""
+        self.forget()
         self._own.vault.end(self._id)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
 import structlog
@@ -21,7 +20,7 @@ from participant.node.consent import Said, check_round, consent
 from participant.node.drawings import Drawings
 from participant.node.facts import facts_for
 from participant.node.keystore import identity_key
-from participant.node.learner import DataFacts, Learner, StoreLearner
+from participant.node.learner import DataFacts, DeferredLearner, Learner, StoreLearner
 from participant.node.peers import Peers
 from participant.node.policy import POLICY_FILE, Policy, load_policy, policy_digest
 from participant.node.reasons import REASONS, told_to_coordinator
@@ -39,6 +38,7 @@ from shared.limits import MIN_GROUP
 from shared.model.layout import ModelSpec
 from shared.privacy.terms import USUAL_EPSILON, USUAL_ROWS
 from shared.secagg import peek
+from shared.trust.errors import ManifestExpired
 from shared.trust.manifest import RunManifest, VerifiedManifest, verify_manifest
 
 MakeLearner = Callable[[Store, str, ModelSpec], Learner]
@@ -99,6 +99,19 @@ class NodeRuntime:
         self._vault.close()
         self._store.close()
 
+    def wipe_expired(self) -> bool:
+        """Wipe runs whose time is over; return whether there was a moment to look.
+
+        Returns at once while an instruction is worked on, which may take an hour of training.
+        """
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            self._wipe_expired()
+        finally:
+            self._lock.release()
+        return True
+
     def answer(self, step: Callable[[Instruction], Answer], instruction: Instruction) -> Answer:
         """Run one step; refusals and failures become answers that name a code and no data."""
         try:
@@ -154,8 +167,9 @@ class NodeRuntime:
         run = self._run(peek(instruction.payload).run_id)
         with self._noted(run.verified):
             said = self._approvals.said(run.verified)
-            check_round(self._policy(), run.verified.manifest, said, self._clock.now())
-        upload = run.masked(instruction.payload, instruction.model)
+            policy = self._policy()
+            check_round(policy, run.verified.manifest, said, self._clock.now())
+        upload = run.masked(instruction.payload, instruction.model, policy)
         return Answer(payload=upload.header, vector=upload.vector)
 
     def ended(self, instruction: Instruction) -> Answer:
@@ -164,8 +178,8 @@ class NodeRuntime:
         What was decided stays here: the answer is the same whatever came of it.
         """
         run_id = instruction.run_id
-        self._wipe(run_id)
-        self._store.audit.append("run.ended", {"run_id": run_id.hex()})
+        if self._wipe(run_id):
+            self._store.audit.append("run.ended", {"run_id": run_id.hex()})
         if instruction.release_id:
             self._deploy(run_id, instruction.release_id)
         return Answer()
@@ -227,35 +241,56 @@ class NodeRuntime:
         size = len(roster.entries) if roster else len(manifest.members)
         if manifest.grouped:
             size = len(manifest.peers_of(manifest.group_of(self._own.index)))
-        run = MemberRun(self._own, verified, policy, peers.pinned_indices(), learner, size)
-        self._runs[verified.manifest.run_id] = run
+        pinned = peers.pinned_among(manifest.members)
+        run = MemberRun(self._own, verified, policy, pinned, learner, size)
+        former = self._runs.get(manifest.run_id)
+        self._runs[manifest.run_id] = run
+        if former is not None:
+            former.forget()
         return run
 
     def _run(self, run_id: bytes) -> MemberRun:
-        """Return a run this member agreed to, after a restart from the state folder."""
-        if run_id in self._runs:
-            return self._runs[run_id]
+        """Return a run this member agreed to, after a restart from the state folder.
+
+        Raises:
+            NoSession: there is none.
+            ManifestExpired: its time is over; its secrets are wiped.
+        """
+        try:
+            run = self._runs.get(run_id)
+            if run is None:
+                return self._reopened(run_id)
+            run.verified.check_alive(self._clock.now())
+        except ManifestExpired:
+            self._wipe(run_id)
+            raise
+        return run
+
+    def _reopened(self, run_id: bytes) -> MemberRun:
         signed = self._vault.manifest(run_id)
         if signed is None:
             raise NoSession("this node has not agreed to the run, or has ended it")
         verified = self._verify(signed)
-        spec = ModelSpec.decode(verified.manifest.model_spec)
-        learner = self._make_learner(self._store, verified.manifest.kind, spec)
+        kind, spec = verified.manifest.kind, ModelSpec.decode(verified.manifest.model_spec)
+        learner = DeferredLearner(lambda: self._make_learner(self._store, kind, spec))
         return self._keep(verified, self._policy(), Peers(self._dir), learner)
 
-    def _wipe(self, run_id: bytes) -> None:
+    def _wipe(self, run_id: bytes) -> bool:
+        """Wipe what is here of a run; return whether it was open."""
+        known = self._vault.manifest(run_id) is not None
         self._waiting.pop(run_id, None)
         run = self._runs.pop(run_id, None)
         if run is not None:
             run.end()
         self._vault.end(run_id)
+        return known
 
     def _wipe_expired(self) -> None:
         """Wipe runs whose manifest has expired: nothing may be asked for in them any more."""
         for run_id, signed in self._vault.manifests().items():
             try:
                 self._verify(signed)
-            except VerificationError:
+            except (VerificationError, MalformedMessage):
                 self._wipe(run_id)
 
     @contextmanager
@@ -311,7 +346,13 @@ def _seldom_usable(manifest: RunManifest, known: DataFacts) -> bool:
     return known.rows < USUAL_ROWS or manifest.epsilon_floor_milli < USUAL_EPSILON * 1000
 
 
-@cache
+_made: dict[Path, NodeRuntime] = {}
+_making = threading.Lock()
+
+
 def runtime_of(state_dir: Path) -> NodeRuntime:
-    """Return this process's runtime of a state folder."""
-    return NodeRuntime(state_dir)
+    """Return this process's runtime of a state folder; threads get the same one."""
+    with _making:
+        if state_dir not in _made:
+            _made[state_dir] = NodeRuntime(state_dir)
+        return _made[state_dir]

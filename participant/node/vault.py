@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,13 +24,16 @@ from shared.files import fsync_dir, storage_error, write_atomic
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
+_THIS_PROCESS = secrets.token_hex(16)
+"""A process number would come again, after a reboot at the latest."""
+
 
 def boot_binding() -> bytes:
     """Return the kernel's boot id; where there is none, an id of this process alone."""
     try:
         return BOOT_ID.read_bytes().strip()
     except OSError:
-        return f"process-{os.getpid()}".encode()
+        return f"process-{_THIS_PROCESS}".encode()
 
 
 class Vault:

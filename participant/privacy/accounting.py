@@ -15,6 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 from shared.errors import BadInput
+from shared.secagg.tail import LOSS_CAP, LOSS_UNIT
 
 if TYPE_CHECKING:
     from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
@@ -31,10 +32,10 @@ class Charge:
     """One use of the records whose result may leave the member.
 
     Attributes:
-        mechanism: ``gaussian``; ``laplace``, whose pure epsilon holds for its discrete form too;
-            or ``none``, an update without noise for records, which no epsilon bounds.
-        amount: mu of a Gaussian (its sensitivity over its deviation), epsilon of a Laplace
-            mechanism, 0 without noise.
+        mechanism: ``gaussian``; ``laplace``, the two discrete ones of an evaluation; or ``none``,
+            an update without noise for records, which no epsilon bounds.
+        amount: mu of a Gaussian (its sensitivity over its deviation), epsilon of an evaluation,
+            0 without noise.
     """
 
     mechanism: Mechanism
@@ -76,7 +77,7 @@ def epsilon_of(charges: Iterable[Charge], delta: float) -> float:
 
 @cache
 def _composed(mu: float, others: tuple[tuple[float, int], ...], delta: float) -> float:
-    parts = [_laplace(epsilon).self_compose(count) for epsilon, count in others]
+    parts = [_evaluation(epsilon).self_compose(count) for epsilon, count in others]
     if mu > 0:
         parts.append(_gaussian(mu))
     if not parts:
@@ -94,7 +95,19 @@ def _gaussian(mu: float) -> PrivacyLossDistribution:
     return pld.from_gaussian_mechanism(1 / mu, value_discretization_interval=GRID)
 
 
-def _laplace(epsilon: float) -> PrivacyLossDistribution:
+def _evaluation(epsilon: float) -> PrivacyLossDistribution:
+    """Return the losses of one evaluation: a row is in one count, and in the sum of losses.
+
+    Each has half of epsilon. One continuous Laplace mechanism of the whole epsilon would not do:
+    from an epsilon of about 10 on, its delta is smaller than that of the two discrete ones.
+    """
     from dp_accounting.pld import privacy_loss_distribution as pld
 
-    return pld.from_laplace_mechanism(1 / epsilon, value_discretization_interval=GRID)
+    steps = LOSS_CAP * LOSS_UNIT
+    count, loss = (
+        pld.from_discrete_laplace_mechanism(
+            epsilon / 2 / sensitivity, sensitivity, value_discretization_interval=GRID
+        )
+        for sensitivity in (1, steps)
+    )
+    return count.compose(loss)

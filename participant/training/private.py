@@ -161,8 +161,14 @@ def private_update(
     if not spec.linear:
         raise UnknownModel("record-level privacy needs the compact linear model")
     check_vector(spec, vector)
-    stream = stream or Keystream()
-    records, terms = records or WholeRecords.of(training_set), config.terms
+    whole = records or WholeRecords.of(training_set)
+    return _noisy_steps(vector, whole, config, stream or Keystream())
+
+
+def _noisy_steps(
+    vector: F32, records: WholeRecords, config: PrivateConfig, stream: Keystream
+) -> F32:
+    terms = config.terms
     count = noisy_count(records.labels.size, terms.count_noise, stream)
     rate = config.rate / max(count, float(config.full_weight_rows))
     start = _split_constant(vector)
@@ -172,6 +178,21 @@ def private_update(
     moved = weights - start
     moved[-1] *= CONSTANT
     return moved.astype(np.float32)
+
+
+def noise_update(spec: ModelSpec, vector: F32, config: PrivateConfig) -> F32:
+    """Return the update of a member without a single record: noise, as all others add it.
+
+    Stands in for an update that could not be made; it tells nothing of any record.
+    """
+    nothing = WholeRecords(
+        csr_matrix((0, spec.rows), dtype=np.float64),
+        csr_matrix((spec.rows, 0), dtype=np.int64),
+        np.zeros(0, dtype=np.int8),
+        np.zeros(0, dtype=np.float64),
+        np.zeros(0, dtype=np.int64),
+    )
+    return _noisy_steps(vector, nothing, config, Keystream())
 
 
 def _split_constant(vector: F32) -> F64:

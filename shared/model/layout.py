@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from shared.encoding import Reader, Writer, digest
 from shared.errors import VerificationError
+from shared.limits import MAX_MODEL_WEIGHT
 from shared.model.features.space import compact_fields, space_fields
 
 KIND = "hashed-mlp-v1"
@@ -40,6 +41,12 @@ class UnknownModel(VerificationError):
     """A model specification is not one that this version can run."""
 
     code = "unknown_model"
+
+
+class ModelOutOfBounds(VerificationError):
+    """A weight of a model is larger than any that training makes."""
+
+    code = "model_out_of_bounds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +162,21 @@ def check_vector(spec: ModelSpec, vector: NDArray[np.float32]) -> NDArray[np.flo
         )
     if not np.isfinite(vector).all():
         raise UnknownModel("the model vector has values that are not finite")
+    return vector
+
+
+def check_weights(vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return ``vector`` if a round may work on it: every weight within ``MAX_MODEL_WEIGHT``.
+
+    Raises:
+        ModelOutOfBounds: a weight is larger, or is no number.
+    """
+    largest = max(float(vector.max()), -float(vector.min())) if vector.size else 0.0
+    if not largest <= MAX_MODEL_WEIGHT:
+        raise ModelOutOfBounds(
+            f"the model has a weight outside of {MAX_MODEL_WEIGHT:g} in either direction",
+            hint="training has diverged, or the model was made to break training",
+        )
     return vector
 
 

@@ -116,6 +116,7 @@ def share(me: Me, body: bytes) -> bytes:
     state.t1, state.core = t1, bundle.core
     state.own, state.seeds = dealing.own, dealing.seeds
     state.shares = {me.index: dealing.rows[me.index]}
+    dealing.forget_others()
     state.phase = Phase.SHARED
     return bundle.encode()
 
@@ -149,6 +150,12 @@ class _Dealing:
         selfs = bytes(self._self_hashes)
         core = ShareCore(self._t1, hashlib.sha256(selfs).digest(), digests)
         return ShareBundle(self._me.seal(wire.SHARE + "-core", core.encode()), selfs, parts)
+
+    def forget_others(self) -> None:
+        """Overwrite the shares dealt to others: t rows rebuild every secret of this member."""
+        for v, row in self.rows.items():
+            if v != self._me.index:
+                row[:] = bytes(len(row))
 
     def _part(self, v: int) -> Part:
         me, row, seeds = self._me, self.rows[v], bytes(self.seeds.get(v, b""))

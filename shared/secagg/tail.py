@@ -42,14 +42,28 @@ class Evaluation:
     """How the incoming model did on one member's hold-out, before noise.
 
     Attributes:
-        loss_sum: sum over rows of the log loss in nats, each row's capped at ``LOSS_CAP``.
+        loss_steps: sum over rows of the log loss in steps of 1 / ``LOSS_UNIT`` nats, each row's a
+            whole number of them and capped at ``LOSS_CAP`` nats.
         positives: counts of positive rows by score in 20 equal bins of [0, 1], int64[20].
         negatives: the same for negative rows.
     """
 
-    loss_sum: float
+    loss_steps: int
     positives: NDArray[np.int64]
     negatives: NDArray[np.int64]
+
+    @classmethod
+    def nothing(cls) -> Evaluation:
+        """Return the evaluation of no row at all: with its noise, noise alone."""
+        return cls(0, np.zeros(BINS, dtype=np.int64), np.zeros(BINS, dtype=np.int64))
+
+    @property
+    def usable(self) -> bool:
+        """Whether there are ``BINS`` counts of either class and none is negative."""
+        return all(
+            part.shape == (BINS,) and part.dtype.kind == "i" and not bool((part < 0).any())
+            for part in (self.positives, self.negatives)
+        )
 
     @property
     def rows(self) -> int:
@@ -154,21 +168,23 @@ def build_vector(
 
 
 def _noisy(evaluation: Evaluation, noise: NoiseTerms, randbelow: RandBelow) -> list[int]:
-    """Return the 41 evaluation words; half of epsilon goes to the counts, half to the loss."""
-    counts = [evaluation.positives, evaluation.negatives]
-    if any(part.shape != (BINS,) or bool((part < 0).any()) for part in counts):
+    """Return the 41 evaluation words; half of epsilon goes to the counts, half to the loss.
+
+    Raises only for an evaluation that is none, whatever the records: values are cut, not refused.
+    """
+    if not evaluation.usable:
         raise BadVector(f"an evaluation has {BINS} counts that are not negative")
+    counts = [evaluation.positives, evaluation.negatives]
     told = evaluation.rows >= noise.min_rows
-    loss = min(max(evaluation.loss_sum, 0.0), LOSS_CAP * float(evaluation.rows))
-    if loss != loss:
-        raise BadVector("the evaluation's loss is not a number")
-    values = [round(loss * LOSS_UNIT), *(int(count) for part in counts for count in part)]
+    loss = min(max(evaluation.loss_steps, 0), LOSS_CAP * LOSS_UNIT * evaluation.rows)
+    values = [loss, *(int(count) for part in counts for count in part)]
     scales = [laplace_scale(LOSS_CAP * LOSS_UNIT, noise.epsilon / 2)]
     scales += [laplace_scale(1, noise.epsilon / 2)] * (2 * BINS)
-    return [
-        max((value if told else 0) + discrete_laplace(scale, randbelow) + NOISE_OFFSET, 0)
+    noisy = (
+        (value if told else 0) + discrete_laplace(scale, randbelow) + NOISE_OFFSET
         for value, scale in zip(values, scales, strict=True)
-    ]
+    )
+    return [min(max(value, 0), VALUE_LIMIT - 1) for value in noisy]
 
 
 def check_sum(

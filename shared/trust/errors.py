@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.errors import AuthError, NetworkError, StateError
+from shared.errors import AuthError, NetworkError, StateError, VerificationError
 
 
 class CertificateRefused(AuthError):
@@ -29,6 +29,12 @@ class FingerprintMismatch(AuthError):
     """The alliance's certificate is not the one that was announced."""
 
     code = "fingerprint_mismatch"
+
+
+class ManifestExpired(VerificationError):
+    """A run's manifest has expired: nothing may be asked for in the run any more."""
+
+    code = "manifest_expired"
 
 
 class KeyUnreadable(StateError):

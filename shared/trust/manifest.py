@@ -23,6 +23,7 @@ from shared.errors import BadInput, MalformedMessage, NotFound, VerificationErro
 from shared.limits import MAX_MEMBERS
 from shared.privacy.terms import NOT_PRIVATE, PrivacyTerms
 from shared.secagg.groups import MEAN, MEDIAN, MIN_MEDIAN_GROUPS, ROBUST
+from shared.trust.errors import ManifestExpired
 from shared.trust.grouping import UNGROUPED, Drawing
 from shared.trust.names import check_purpose
 from shared.trust.roster import RosterEntry
@@ -99,6 +100,11 @@ class EvaluationTerms:
     every: int = 5
     epsilon_milli: int = 1000
     min_rows: int = 200
+
+    def __post_init__(self) -> None:
+        """Refuse what no round can be evaluated by."""
+        if self.every < 1 or self.epsilon_milli < 1:
+            raise MalformedMessage("evaluations have a period and an epsilon above 0")
 
 
 @dataclass(frozen=True)
@@ -185,6 +191,11 @@ class RunManifest:
             raise MalformedMessage(f"weighting {self.training.weighting!r} is not known")
         if not 1 <= self.rounds <= 10_000:
             raise MalformedMessage("a run has between 1 and 10,000 rounds")
+        training = self.training
+        steps = training.learning_rate_milli, training.local_epochs, training.batch_size
+        # A private run has no batches: every step is over all records.
+        if min(steps[:2] if self.private else steps) < 1:
+            raise MalformedMessage("learning rate, epochs and batch of a run are above 0")
         if self.expires_at <= self.created_at:
             raise MalformedMessage("the manifest expires before it begins")
         self.drawing.check(len(indices))
@@ -343,6 +354,15 @@ class VerifiedManifest:
     manifest: RunManifest
     hash: bytes
 
+    def check_alive(self, now: datetime) -> None:
+        """Check that the manifest is still in force.
+
+        Raises:
+            ManifestExpired: it is not.
+        """
+        if now >= self.manifest.expires_at:
+            raise ManifestExpired("the run manifest has expired")
+
 
 def sign_manifest(manifest: RunManifest, key: Ed25519PrivateKey) -> bytes:
     """Return the manifest with the coordinator's Ed25519 signature."""
@@ -356,7 +376,8 @@ def verify_manifest(signed: bytes, coordinator_key: bytes, now: datetime) -> Ver
 
     Raises:
         MalformedMessage: the bytes are no manifest.
-        VerificationError: another key signed it, or it has expired.
+        ManifestExpired: it has expired.
+        VerificationError: another key signed it.
     """
     reader = Reader(signed, SIGNED_DOMAIN)
     body, signature = reader.blob(1 << 20), reader.fixed(64)
@@ -370,6 +391,6 @@ def verify_manifest(signed: bytes, coordinator_key: bytes, now: datetime) -> Ver
     manifest = RunManifest.decode(body)
     if manifest.coordinator_key != coordinator_key:
         raise VerificationError("the run manifest names another coordinator key")
-    if now >= manifest.expires_at:
-        raise VerificationError("the run manifest has expired")
-    return VerifiedManifest(manifest, manifest.hash())
+    verified = VerifiedManifest(manifest, manifest.hash())
+    verified.check_alive(now)
+    return verified

@@ -62,9 +62,14 @@ def round_layout(manifest: RunManifest, number: int) -> Layout:
     return Layout(spec.n_params, manifest.evaluates_in(number))
 
 
-def noise_terms(manifest: RunManifest) -> NoiseTerms:
-    """Return the evaluation's privacy as the manifest states it."""
+def noise_terms(manifest: RunManifest, own_min_rows: int = 0) -> NoiseTerms:
+    """Return the evaluation's privacy as the manifest states it.
+
+    Args:
+        manifest: the run's.
+        own_min_rows: smallest hold-out that the member itself lets be told.
+    """
     # Whether a hold-out is large enough is itself a look at the records: in a private run nothing
     # but the noise may depend on them, so every hold-out is told.
-    least = 0 if manifest.private else manifest.evaluation.min_rows
+    least = 0 if manifest.private else max(manifest.evaluation.min_rows, own_min_rows)
     return NoiseTerms(manifest.evaluation.epsilon_milli / 1000, least)

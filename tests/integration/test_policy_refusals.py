@@ -119,6 +119,8 @@ POLICIES = {
     "too_few_rows": "min_training_rows = 1000000",
     "too_few_of_a_class": "min_class_rows = 1000000",
     "epsilon_budget": "evaluation_epsilon_budget = 0.0",
+    "evaluation_epsilon": "max_evaluation_epsilon = 0.99",
+    "run_too_long": "max_run_days = 2.9",
     "approval_pending": 'approval = "always"',
     "outside_hours": outside_now,  # asked when the test runs
 }

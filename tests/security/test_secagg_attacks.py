@@ -278,7 +278,7 @@ def test_clear_metrics_and_counts_are_nowhere_to_be_read() -> None:
     world = ready()
     layout = Layout(10, evaluates=True)
     counts = np.full(20, 50, dtype=np.int64)
-    evaluation = Evaluation(loss_sum=700.0, positives=counts, negatives=counts)
+    evaluation = Evaluation(loss_steps=700 * 16, positives=counts, negatives=counts)
     body = masked_request(world, 0, (1, 2, 3, 4, 5), words=layout.words).encode()
     uploads = {}
     for index, node in world.nodes.items():
@@ -298,8 +298,8 @@ def test_clear_metrics_and_counts_are_nowhere_to_be_read() -> None:
     ones = sum(int(word).bit_count() for _, upload in uploads.values() for word in upload.vector)
     bits = 64 * 5 * layout.words
     assert abs(ones - bits / 2) < 5 * (bits**0.5) / 2
-    small = Evaluation(1.0, np.eye(1, 20, dtype=np.int64)[0], np.zeros(20, dtype=np.int64))
-    none = Evaluation(0.0, np.zeros(20, dtype=np.int64), np.zeros(20, dtype=np.int64))
+    small = Evaluation(16, np.eye(1, 20, dtype=np.int64)[0], np.zeros(20, dtype=np.int64))
+    none = Evaluation.nothing()
     told = [
         build_vector(
             update(1, 1, 10),

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 from shared.errors import MalformedMessage
+from shared.limits import MAX_MODEL_WEIGHT
 from shared.model.layout import (
+    ModelOutOfBounds,
     ModelSpec,
     UnknownModel,
     check_vector,
+    check_weights,
     feature_space_hash,
     init_vector,
 )
@@ -94,3 +97,18 @@ def test_the_coordinator_needs_neither_torch_nor_polars() -> None:
         "sys.exit(any(name in sys.modules for name in ('torch', 'polars', 'sklearn', 'scipy')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_weights_that_no_training_makes_are_out_of_bounds() -> None:
+    vector = init_vector(ModelSpec(hash_bits=10), 0)
+    assert check_weights(vector) is vector
+    for value in (MAX_MODEL_WEIGHT, -MAX_MODEL_WEIGHT):
+        vector[5] = value
+        check_weights(vector)
+        vector[5] = value * 1.001
+        with pytest.raises(ModelOutOfBounds):
+            check_weights(vector)
+    for value in (np.nan, np.inf, -np.inf):
+        vector[5] = value
+        with pytest.raises(ModelOutOfBounds):
+            check_weights(vector)

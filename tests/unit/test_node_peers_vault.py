@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 
+import participant.node.vault as vaults
 from participant.node.peers import Peers, fingerprint
 from participant.node.vault import Vault
 from shared.errors import BadInput, StateError, VerificationError
@@ -70,6 +74,40 @@ def test_a_roster_that_cannot_be_ours_is_refused(tmp_path, roster):
         peers.accept(roster, **OWN)
 
 
+def renumbered(*changes):
+    return Roster(b"a" * 16, 4, tuple(sorted([entries(4)[1], *changes])))
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        renumbered(replace(entries(4)[0], index=5)),
+        renumbered(entries(4)[0], replace(entries(4)[2], index=4), replace(entries(4)[3], index=3)),
+        renumbered(replace(entries(5)[4], public_key=entries(4)[3].public_key)),
+        renumbered(replace(entries(5)[4], member_id="m4")),
+    ],
+    ids=["moved", "exchanged", "known key under a new name", "known name with a new key"],
+)
+def test_a_roster_may_not_move_a_member_to_another_index(tmp_path, later):
+    peers = accepted(tmp_path)
+    with pytest.raises(VerificationError, match="index"):
+        peers.accept(later, **OWN)
+    assert peers.roster() == ROSTER
+
+
+def test_members_may_leave_and_join(tmp_path):
+    peers = accepted(tmp_path)
+    assert peers.accept(renumbered(entries(4)[0], entries(5)[4]), **OWN) is True
+
+
+def test_members_of_a_run_count_as_pinned_by_name_and_key_not_by_index(tmp_path):
+    peers = accepted(tmp_path)
+    peers.pin("m1", fingerprint(entries(4)[0].public_key))
+    of_run = (replace(entries(4)[0], index=3), replace(entries(4)[2], index=1))
+    assert peers.pinned_among(of_run) == {3}
+    assert peers.pinned_among([replace(entries(4)[0], public_key=b"x" * 32)]) == frozenset()
+
+
 def test_pinning_before_a_roster_is_a_state_error(tmp_path):
     with pytest.raises(StateError):
         Peers(tmp_path).pin("m1", "0" * 64)
@@ -98,6 +136,20 @@ def test_another_boot_wipes_secrets_and_keeps_guards(tmp_path):
     again.close()
     other = Vault(tmp_path / "secsum", binding=b"boot-2")
     assert (other.guard(RUN), other.session(RUN)) == (b"guard", None)
+
+
+def test_without_a_boot_id_secrets_are_bound_to_the_process_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(vaults, "BOOT_ID", tmp_path / "none")
+    here = vaults.boot_binding()
+    assert here == vaults.boot_binding()
+    code = (
+        "from pathlib import Path; import participant.node.vault as vaults, os;"
+        f"vaults.BOOT_ID = Path({str(tmp_path / 'none')!r}); os.getpid = lambda: {os.getpid()};"
+        "print(vaults.boot_binding().decode())"
+    )
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert len(other.stdout) > 32
+    assert other.stdout.strip().encode() != here
 
 
 def test_two_processes_cannot_hold_one_store(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import dp_accounting
+import numpy as np
 import pytest
 from dp_accounting.pld import privacy_loss_distribution as pld
 from dp_accounting.rdp import RdpAccountant
@@ -26,6 +27,7 @@ from shared.privacy.terms import (
     full_rows,
     plan_privacy,
 )
+from shared.secagg.tail import LOSS_CAP, LOSS_UNIT
 
 DELTA = 1e-5
 
@@ -132,3 +134,28 @@ def test_impossible_plans_and_terms_are_refused() -> None:
     ]:  # fmt: skip
         with pytest.raises(MalformedMessage):
             terms.check(private=private)
+
+
+def _losses(scale: float, sensitivity: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return losses and probabilities of one discrete Laplace mechanism, by its definition."""
+    far = int(40 * scale + sensitivity + 40)
+    at = np.arange(-far, far + 1)
+    q = math.exp(-1 / scale)
+    chance = (1 - q) / (1 + q) * q ** np.abs(at)
+    whole, place = np.unique(np.abs(at - sensitivity) - np.abs(at), return_inverse=True)
+    return whole / scale, np.bincount(place, chance)
+
+
+@pytest.mark.parametrize("epsilon", [0.1, 1.0, 10.0, 20.0])
+def test_an_evaluation_is_never_accounted_for_as_less_than_it_is(epsilon: float) -> None:
+    steps = LOSS_CAP * LOSS_UNIT
+    count, count_chance = _losses(2 / epsilon, 1)
+    loss, loss_chance = _losses(2 * steps / epsilon, steps)
+    total = (count[:, None] + loss[None]).ravel()
+    chance = (count_chance[:, None] * loss_chance[None]).ravel()
+    for share in (0.2, 0.5, 0.9, 0.999):
+        at = epsilon * share
+        delta = float(np.sum(chance * np.maximum(0, 1 - np.exp(np.minimum(at - total, 0)))))
+        if 0 < delta < 1:
+            found = epsilon_of([Charge("laplace", epsilon)], delta)
+            assert at - 1e-9 <= found <= epsilon + 2e-3

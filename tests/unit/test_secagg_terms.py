@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from shared.secagg import (
     default_threshold,
     errors,
     listed_members,
+    member_setup,
     peek,
 )
 from shared.secagg.errors import RoundReleased, SlotClosed, TermsRefused
@@ -158,3 +160,23 @@ def test_secrets_do_not_show_in_what_may_be_logged() -> None:
     assert secret not in repr(member.guard)
     key = identity(1).private_bytes_raw()
     assert key not in member.dump()
+
+
+def test_shares_dealt_to_others_are_overwritten_once_they_are_boxed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[member_setup._Dealing] = []
+
+    class Watched(member_setup._Dealing):
+        def __init__(self, *known: Any) -> None:
+            super().__init__(*known)
+            made.append(self)
+
+    monkeypatch.setattr(member_setup, "_Dealing", Watched)
+    world = World(make_terms(5))
+    assert world.setup().usable
+    assert len(made) == 5
+    for index, dealing in enumerate(made, 1):
+        blank = {v for v, row in dealing.rows.items() if not any(row)}
+        assert blank == set(world.nodes) - {index}
+        assert len(dealing.rows[1]) == world.terms.slots * 2 * member_setup.CELL

@@ -152,7 +152,7 @@ def test_value_bits_follow_the_number_of_members() -> None:
 
 def evaluation(rows: int = 400) -> Evaluation:
     counts = np.full(20, rows // 40, dtype=np.int64)
-    return Evaluation(loss_sum=rows * 0.5, positives=counts, negatives=counts * 1)
+    return Evaluation(loss_steps=rows * 8, positives=counts, negatives=counts * 1)
 
 
 def test_the_evaluation_is_summed_with_its_noise() -> None:
@@ -211,17 +211,24 @@ def test_an_evaluation_needs_noise_and_twenty_honest_counts() -> None:
     with pytest.raises(BadVector):
         build_vector(draws(0, 4), 1.0, PLAIN, None, noise)
     for bad in (
-        Evaluation(1.0, good.positives[:19], good.negatives),
+        Evaluation(16, good.positives[:19], good.negatives),
         Evaluation(1.0, -good.positives, good.negatives),
-        Evaluation(float("nan"), good.positives, good.negatives),
-        Evaluation(1.0, good.positives * (1 << 50), good.negatives),
+        Evaluation(16, good.positives.astype(float), good.negatives),
     ):
         with pytest.raises(BadVector):
             build_vector(draws(0, 4), 1.0, PLAIN, bad, noise)
 
 
+def test_counts_that_are_too_large_are_cut_not_refused() -> None:
+    many = Evaluation(16, evaluation().positives * (1 << 50), evaluation().negatives)
+    vector = build_vector(draws(0, 4), 1.0, PLAIN, many, NoiseTerms(1.0))
+    check_sum(vector, Layout(4, evaluates=True), 1, PLAIN)
+    assert int(vector.max()) < 1 << 62
+    assert (vector[4:-1] < VALUE_LIMIT).all()
+
+
 def test_the_loss_is_capped_by_its_rows() -> None:
-    wild = Evaluation(1e300, evaluation().positives, evaluation().negatives)
+    wild = Evaluation(10**300, evaluation().positives, evaluation().negatives)
     vector = build_vector(
         draws(0, 4), 1.0, PLAIN, wild, NoiseTerms(50.0), randbelow=random.Random(1).randrange
     )

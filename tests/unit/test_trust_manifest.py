@@ -10,7 +10,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from shared.encoding import Writer
 from shared.errors import MalformedMessage, VerificationError
-from shared.trust.manifest import RunManifest, TrainingTerms, sign_manifest, verify_manifest
+from shared.trust.errors import ManifestExpired
+from shared.trust.manifest import (
+    EvaluationTerms,
+    RunManifest,
+    TrainingTerms,
+    sign_manifest,
+    verify_manifest,
+)
 from shared.trust.roster import Roster, RosterEntry
 from tests.support.manifests import NOW, a_manifest, entries
 
@@ -56,7 +63,7 @@ def test_another_signer_and_another_named_key_are_refused():
 
 
 def test_an_expired_manifest_is_refused():
-    with pytest.raises(VerificationError, match="expired"):
+    with pytest.raises(ManifestExpired):
         verify_manifest(SIGNED, PUBLIC, NOW + timedelta(hours=72))
 
 
@@ -115,3 +122,15 @@ def test_a_roster_survives_its_encoding_and_refuses_doubles():
     ):
         with pytest.raises(MalformedMessage):
             Roster(b"a" * 16, 3, broken)
+
+
+@pytest.mark.parametrize("changes", [{"every": 0}, {"epsilon_milli": 0}])
+def test_evaluations_that_cannot_be_are_refused(changes):
+    with pytest.raises(MalformedMessage):
+        EvaluationTerms(**changes)
+
+
+@pytest.mark.parametrize("name", ["local_epochs", "learning_rate_milli", "batch_size"])
+def test_training_that_does_nothing_is_refused(name):
+    with pytest.raises(MalformedMessage):
+        a_manifest(training=TrainingTerms(**{name: 0}))
