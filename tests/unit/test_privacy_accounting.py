@@ -74,7 +74,7 @@ def test_gaussians_and_evaluations_compose_as_randomised_response_does(
 @pytest.mark.parametrize("epsilon", [1.0, 2.0, 8.0])
 def test_a_member_finds_no_more_than_was_planned_and_renyi_agrees(epsilon: float) -> None:
     found = epsilon_of(planned_charges(epsilon, DELTA, 10, 3, 2), DELTA)
-    assert 0.99 * epsilon < found <= epsilon
+    assert 0.97 * epsilon < found <= epsilon
     each = evaluation_epsilon(math.inf, epsilon, 2)
     terms = plan_privacy(epsilon, DELTA, rounds=10, steps=3, evaluations=PureUses(2, each))
     accountant = RdpAccountant()

@@ -188,7 +188,7 @@ def test_every_evaluation_word_of_one_member_carries_the_stated_noise(epsilon: f
     assert tails[:, 0].std() == pytest.approx(deviation(8 * 16), rel=0.25)
     assert tails[:, 1:].std(axis=0) == pytest.approx(deviation(1), rel=0.35)
     assert tails[:, 1:].std() == pytest.approx(deviation(1), rel=0.05)
-    means = [told.loss_sum * 16, *told.positives, *told.negatives]
+    means = [told.loss_steps, *told.positives, *told.negatives]
     spread = np.array([deviation(8 * 16), *[deviation(1)] * 40]) / math.sqrt(len(tails))
     assert (np.abs(tails.mean(axis=0) - (1 << 20) - means) < 6 * spread).all()
 
