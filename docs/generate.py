@@ -57,6 +57,11 @@ MEMBER_EVENTS: dict[str, str] = {
     "data.imported": "a file's records were stored; names the file's digest and counts",
     "run.answered": "this node agreed to a run, refused it, or waits for its person; names the "
     "reason, the code that was told, and the digests of manifest and policy",
+    "manifest.refused": "a run manifest is not this coordinator's, has expired, or makes no sense; "
+    "once a day for the same one",
+    "drawing.refused": "this node took no part in a drawing of groups; names the reason, and the "
+    "code that was told",
+    "step.failed": "a step ended with an error nobody has foreseen; names its class",
     "run.approved": "a person here approved a run; written before it takes effect",
     "run.declined": "a person here refused a run; written before it takes effect",
     "policy.set": "`policy set` changed rules; names them and the digest of the file before",

@@ -94,8 +94,7 @@ class RunDriver:
 
     def _attempt(self, session: Session, number: int) -> bool:
         """Try a round once; false when too few members took part."""
-        here = self._run.courier.reachable()
-        chosen = sorted(index for index in session.confirmed if session.nodes[index] in here)
+        chosen = self._sessions.choose(session)
         if len(chosen) < self._run.manifest.secure_sum.n_min:
             return False
         attempt = self._run.book.next_attempt(number)
@@ -116,6 +115,7 @@ class RunDriver:
             return True
         finally:
             session.confirmed -= exchange.sessionless
+            self._sessions.refused(exchange.refused)
         self._finish(session, attempt, result, exchange)
         return True
 
