@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 from shared.errors import BadInput, ConfigError, StateError, VerificationError
@@ -32,6 +33,15 @@ def _normal(text: str) -> str:
     return plain
 
 
+Note = Callable[[], None]
+"""Writes an audit event. It is called when everything has been checked and before anything is
+changed: nothing takes effect that is not in the log (docs/adr/0014)."""
+
+
+def _no_note() -> None:
+    """Write nothing: for callers that keep no audit log."""
+
+
 class Peers:
     """Accepted roster and pins in one state folder."""
 
@@ -43,8 +53,16 @@ class Peers:
         path = self._dir / ROSTER_FILE
         return Roster.decode(path.read_bytes()) if path.exists() else None
 
-    def accept(self, roster: Roster, *, own_index: int, own_key: bytes) -> bool:
+    def accept(
+        self, roster: Roster, *, own_index: int, own_key: bytes, note: Note = _no_note
+    ) -> bool:
         """Accept a roster; return False when it was accepted already.
+
+        Args:
+            roster: as the coordinator gave it.
+            own_index: this member's.
+            own_key: its identity key, raw.
+            note: see :data:`Note`.
 
         Raises:
             VerificationError: it lists this member under another key or not at all, or it is
@@ -60,6 +78,7 @@ class Peers:
             if roster.alliance_id != current.alliance_id or roster.epoch <= current.epoch:
                 raise VerificationError("the roster is not a later one of the same alliance")
         self._refuse_changed_pins(roster)
+        note()
         write_atomic(self._dir / ROSTER_FILE, roster.encode(), mode=0o600)
         return True
 
@@ -84,8 +103,13 @@ class Peers:
         except (tomllib.TOMLDecodeError, BadInput) as error:
             raise ConfigError(f"{PINS_FILE} is damaged: {error}") from error
 
-    def pin(self, member_id: str, claimed: str) -> bool:
+    def pin(self, member_id: str, claimed: str, *, note: Note = _no_note) -> bool:
         """Pin a peer's fingerprint as told by the peer itself; return False if it was pinned.
+
+        Args:
+            member_id: the peer's.
+            claimed: its fingerprint.
+            note: see :data:`Note`.
 
         Raises:
             StateError: no roster has been accepted.
@@ -101,14 +125,16 @@ class Peers:
         pins = self.pins()
         if pins.get(member_id) == wanted:
             return False
+        note()
         self._write({**pins, member_id: wanted})
         return True
 
-    def unpin(self, member_id: str) -> bool:
-        """Forget a pin; return False if there was none."""
+    def unpin(self, member_id: str, *, note: Note = _no_note) -> bool:
+        """Forget a pin; return False if there was none. About ``note`` see :data:`Note`."""
         pins = self.pins()
         if pins.pop(member_id, None) is None:
             return False
+        note()
         self._write(pins)
         return True
 

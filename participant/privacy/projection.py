@@ -106,7 +106,9 @@ def project(manifest: RunManifest, spent: Spent, delta: float) -> Projection:
     )
     if not spent.here:
         return whole
-    going_on = [*spent.elsewhere, *spent.here, *charges_left(manifest, spent.begun)]
+    # After the last round, all that can still be asked for is that round once more.
+    begun = min(spent.begun, manifest.rounds - 1)
+    going_on = [*spent.elsewhere, *spent.here, *charges_left(manifest, begun)]
     return replace(whole, total=max(whole.total, epsilon_of(going_on, delta)))
 
 

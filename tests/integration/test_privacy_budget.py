@@ -128,6 +128,21 @@ def test_a_crash_between_charge_and_masking_never_counts_too_little(
         assert set(at_mask) <= set(charged)
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--epsilon", "nan"), ("--epsilon", "inf"), ("--epsilon", "100000"), ("--epsilon", "0"),
+        ("--delta", "1e-12"), ("--delta", "1e-9"), ("--delta", "nan"), ("--delta", "0.5"),
+        ("--rounds", "0"), ("--rounds", "10001"), ("--evaluations", "-1"), ("--evaluations", "11"),
+    ],
+)  # fmt: skip
+def test_a_run_that_could_not_be_started_is_not_projected(
+    tmp_path: Path, option: tuple[str, str]
+) -> None:
+    (tmp_path / "policy.toml").write_text("")
+    assert command(tmp_path, "privacy", "project", *option)[0] == Exit.USAGE
+
+
 def test_project_says_no_with_exit_code_8_and_ledger_tells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,6 +163,10 @@ def test_project_says_no_with_exit_code_8_and_ledger_tells(
     store.close()
     assert run("privacy", "project", *here, "--epsilon", "8") == 8
     assert "budget" in capsys.readouterr().err
+    assert run("privacy", "project", *here, "--epsilon", "8", "--json") == 8
+    over = json.loads(capsys.readouterr().out)["data"]
+    assert (over["within_budget"], over["reason"]) == (False, "privacy_budget")
+    assert over["total_epsilon"] > over["budget"] > over["spent_epsilon"]
     assert run("privacy", "ledger", *here, "--json") == 0
     told = json.loads(capsys.readouterr().out)["data"]
     assert [one["run_id"] for one in told["runs"]] == ["ab" * 16, "cd" * 16]

@@ -9,7 +9,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from shared.errors import MalformedMessage, VerificationError
-from shared.trust.manifest import RunManifest, TrainingTerms, sign_manifest, verify_manifest
+from shared.trust.manifest import (
+    MAX_EPOCHS,
+    RunManifest,
+    TrainingTerms,
+    sign_manifest,
+    verify_manifest,
+)
 from shared.trust.roster import Roster, RosterEntry
 from tests.support.manifests import NOW, a_manifest, entries
 
@@ -95,3 +101,18 @@ def test_a_roster_survives_its_encoding_and_refuses_doubles():
     ):
         with pytest.raises(MalformedMessage):
             Roster(b"a" * 16, 3, broken)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"local_epochs": 0},
+        {"local_epochs": MAX_EPOCHS + 1},
+        {"batch_size": 0},
+        {"learning_rate_milli": 0},
+        {"full_weight_rows": 0},
+    ],
+)
+def test_training_that_nobody_can_do_is_no_manifest(wrong) -> None:
+    with pytest.raises(MalformedMessage):
+        a_manifest(training=TrainingTerms(**wrong))
