@@ -16,6 +16,7 @@ from participant.node.peers import PINS_FILE
 from participant.node.runtime import NodeRuntime
 from participant.store import Store
 from shared.clock import FixedClock, SystemClock
+from shared.files import write_atomic
 from shared.fleet.exchange import MASKED
 from tests.support.commands import data
 from tests.support.docs import ROOT
@@ -176,26 +177,26 @@ def test_hours_and_threads_hold_in_every_round(tmp_path):
 
 
 def test_pins_cohort_and_privacy_hold_from_the_next_round(tmp_path):
-    with federation(tmp_path, members=9) as fed:
-        run_id = fed.start(SETTINGS.model_copy(update={"rounds": 2}))
+    with federation(tmp_path, members=12) as fed:
+        run_id = fed.start(SETTINGS.model_copy(update={"rounds": 2, "n_min": 9}))
 
         def change_in_round_one(message):
             if message.metadata.message_type == MASKED and message.metadata.group_id == "1":
-                for member, rule in ((7, "require_record_dp = true"), (8, "min_cohort = 9")):
+                for member, rule in ((10, "require_record_dp = true"), (11, "min_cohort = 12")):
                     kept = [line for line in POLICY.splitlines() if line.split()[0] not in rule]
                     path = fed.alliance.dir_of(f"member-{member}") / "policy.toml"
-                    path.write_text("\n".join([*kept, rule, ""]))
-                (fed.alliance.dir_of("member-9") / PINS_FILE).write_text("[pinned]\n")
+                    write_atomic(path, "\n".join([*kept, rule, ""]).encode(), mode=0o600)
+                (fed.alliance.dir_of("member-12") / PINS_FILE).write_text("[pinned]\n")
             return False
 
         fed.grid.lose_reply = change_in_round_one
         run = fed.drive(run_id)
         assert run.state is RunState.COMPLETED
-        assert fed.rounds(run_id)[-1].survivors == (1, 2, 3, 4, 5, 6)
+        assert fed.rounds(run_id)[-1].survivors == tuple(range(1, 10))
         assert fed.refusals(run_id) == {
-            7: "privacy_floor",
-            8: "cohort_too_small",
-            9: "too_few_known_peers",
+            10: "privacy_floor",
+            11: "cohort_too_small",
+            12: "too_few_known_peers",
         }
 
 
@@ -209,7 +210,8 @@ def test_a_member_outside_its_hours_comes_back_into_the_same_session(tmp_path):
         def hours(message):
             if message.metadata.message_type == MASKED:
                 shut = f'hours = "{later:02}:00-{(later + 1) % 24:02}:00"\n'
-                path.write_text(POLICY + (shut if message.metadata.group_id == "1" else ""))
+                text = POLICY + (shut if message.metadata.group_id == "1" else "")
+                write_atomic(path, text.encode(), mode=0o600)
             return False
 
         fed.grid.lose_reply = hours

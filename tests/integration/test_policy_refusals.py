@@ -207,15 +207,15 @@ def test_explain_shows_what_protects_records_the_model_and_the_weights(case):
     private = RunSettings(**{**SETTINGS.model_dump(), "rounds": 2, "dp_epsilon": 8.0})
     run_id = case.start(private)
     case.ask(run_id)
-    told = data(case.folder, "run", "explain", run_id[:12])["run"]
+    told = data(case.folder, "run", "explain", run_id[:12], exit_code=None)["run"]
     stated = case.context(run_id).manifest
     assert told["record_privacy"]["epsilon"] == 8.0
     assert told["record_privacy"]["delta"] == pytest.approx(1e-5)
     assert told["record_privacy"]["noise"] == stated.privacy.noise
-    assert (told["model"]["kind"], told["model"]["hash_bits"]) == ("linear", 14)
+    assert (told["model"]["kind"], told["model"]["hash_bits"]) == ("hashed-linear-v1", 14)
     text = command(case.folder, "run", "explain", run_id[:12])[1]
     assert "epsilon 8 at delta 1e-05 for the whole run, 3 noisy steps a round" in text
-    assert "model linear, 2^14 rows; members weigh uniform" in text
+    assert "model hashed-linear-v1, 2^14 rows; members weigh uniform" in text
     plain = case.start()
     case.ask(plain)
     assert (
