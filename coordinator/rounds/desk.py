@@ -118,6 +118,7 @@ class GroupDesk:
             self._burn(session, attempt, exchange, model)
         else:
             self._keep(session, attempt, exchange, result, model)
+        self._sessions.refused(exchange.refused)
 
     def close(self, number: int) -> None:
         """End round ``number`` here, now that its records are in the run's journal."""

@@ -191,6 +191,7 @@ class RunDriver:
             self._burn(session, attempt, exchange, error)
         else:
             self._finish(session, attempt, result, exchange)
+        self._sessions.refused(exchange.refused)
 
     # -- release ----------------------------------------------------------------------------
 
