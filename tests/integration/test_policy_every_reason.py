@@ -21,7 +21,8 @@ from participant.node.peers import PINS_FILE
 from participant.node.reasons import REASONS, told_to_coordinator
 from shared.clock import SystemClock
 from shared.errors import Exit, StateError
-from shared.fleet.exchange import CONFIRM, FAILED, MASKED, REVEAL_FOR_DRAW, Instruction
+from shared.files import write_atomic
+from shared.fleet.exchange import CONFIRM, FAILED, MASKED, REVEAL_FOR_DRAW, UNMASK, Instruction
 from shared.trust.grouping import CommitCall, CommitList, Drawing, commitment
 from shared.trust.manifest import sign_manifest
 from tests.integration.test_policy_refusals import MANIFESTS, POLICIES
@@ -165,7 +166,8 @@ def secagg_terms(case, _monkeypatch):
 
     case.fed.grid.lose_reply = step
     run_id = case.start(ONE)
-    assert case.fed.drive(run_id).state is RunState.COMPLETED, "the next try has both again"
+    assert case.fed.drive(run_id).state is RunState.COMPLETED
+    assert MEMBER in case.fed.rounds(run_id)[-1].survivors, "the next try has both again"
     return run_id
 
 
@@ -242,6 +244,26 @@ def test_explain_says_in_words_why_and_ends_with_code_8_or_waits(case, code, mon
     assert ended == (Exit.OK if code in ("approval_pending", "outside_hours") else Exit.POLICY)
     shown = {item["run_id"]: item for item in data(case.folder, "run", "list")["runs"]}
     assert shown[run_id]["reason_code"] == code
+
+
+def test_a_pin_given_up_in_the_middle_of_a_run_does_not_count_in_the_next_round(case):
+    """Two of its peers stay pinned, enough for the run; one of the two is away in round 2."""
+    few = "\n".join(case._pins.splitlines()[:3])
+
+    def step(message):
+        action, member = message.metadata.message_type, message.metadata.dst_node_id
+        if action == MASKED and message.metadata.group_id == "1":
+            write_atomic(case.folder / PINS_FILE, few.encode(), mode=0o600)
+        if action == UNMASK and member == 1:
+            case.fed.grid.absent.add(1)
+        if action == MASKED and message.metadata.group_id == "2":
+            case.fed.grid.absent.clear()
+        return False
+
+    case.fed.grid.lose_reply = step
+    run_id = case.start(SETTINGS.model_copy(update={"rounds": 2}))
+    assert case.fed.drive(run_id).state is RunState.COMPLETED
+    assert [item.reason for item in case.member_log(run_id)][:2] == ["", "secagg_terms"]
 
 
 @pytest.mark.parametrize("code", sorted(IN_DRAWINGS))
