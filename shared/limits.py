@@ -62,6 +62,10 @@ MAX_ASKED_RUNS = 256
 """Runs a node remembers having been asked to join: years of runs, and a bound on what a
 coordinator that signs manifests without end can make a member keep."""
 
+MAX_NOTED_REFUSALS = 100
+"""Audit events a day about manifests and drawings that a node refuses without knowing the run, and
+about steps that failed unexpectedly: enough to see what is going on, and no flood."""
+
 MAX_CSR_BYTES = 8192
 """One certificate signing request."""
 

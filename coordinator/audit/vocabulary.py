@@ -34,7 +34,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "session.opened": "a secure-sum session was set up",
         "session.too_few": "too few members took part in setting up a session",
         "session.complaints": "members complained; the next session excludes some",
-        "session.member_failed": "a member answered the set-up with an error",
+        "session.member_failed": "a member answered the set-up or a question with an error",
         "session.bad_message": "a member's set-up message was refused",
         "round.member_lost": "a member dropped out of a round",
         "round.rejected": "a round's sum was refused",

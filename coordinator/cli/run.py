@@ -21,7 +21,7 @@ from coordinator.rounds.plan import RunSettings, choose_members, planned_groups,
 from coordinator.rounds.private_plan import warnings
 from shared.clock import rfc3339
 from shared.console import JsonFlag, emit, err, out, say
-from shared.errors import BadInput
+from shared.errors import BadInput, Exit
 from shared.fleet.refusals import NOT_YET
 from shared.privacy.terms import RATE, STEPS
 from shared.progress import counting
@@ -187,13 +187,20 @@ def audit(run: RunId, state_dir: StateDir, as_json: bool = JsonFlag) -> None:
 
 @runs.command("watch")
 def watch(run: RunId, state_dir: StateDir, as_json: bool = JsonFlag) -> None:
-    """Follow a run until it ends; exit code 1 when it was aborted or failed."""
+    """Follow a run until it ends; exit code 1 when it was aborted or failed, 8 if refused."""
     with opened(state_dir) as db:
         found = db.read("find_run", lambda unit: unit.runs.resolve(run))
         found = _follow(db, found)
+        refusals = db.read("refusals", lambda unit: unit.rounds.refusals(found.run_id))
     emit(_run_data(found), as_json=as_json, text=_ending(found))
     if found.state is not RunState.COMPLETED:
-        raise typer.Exit(1)
+        raise typer.Exit(int(Exit.POLICY if _was_refused(found, refusals) else Exit.FAILED))
+
+
+def _was_refused(run: Run, refusals: list[Refusal]) -> bool:
+    """Tell whether a run failed because members' policies or people said no."""
+    too_few = run.reason_code in ("too_few_members", "too_few_groups")
+    return too_few and any(item.reason_code not in NOT_YET for item in refusals)
 
 
 def _follow(db: Database, run: Run) -> Run:

@@ -64,6 +64,10 @@ class RunBook:
 
         self._db.write("note_refusal", work)
 
+    def agreed(self, members: Sequence[int]) -> None:
+        """Take back the refusals of members that go on in a session they are in already."""
+        self._db.write("agree", lambda unit: unit.rounds.agreed(self._id, members))
+
     def opened(self, ordinal: int, members: Sequence[int]) -> None:
         """Note that a session was set up; its members' earlier refusals no longer stand."""
 

@@ -85,8 +85,7 @@ class GroupDesk:
             session = self._sessions.usable(attempt.round, wait=False)
         except TooFewNow:
             return
-        here = run.courier.reachable()
-        chosen = sorted(index for index in session.confirmed if session.nodes[index] in here)
+        chosen = self._sessions.choose(session)
         if len(chosen) < run.manifest.secure_sum.n_min:
             return
         exchange = RoundExchange.of(self._run, session)
@@ -99,6 +98,7 @@ class GroupDesk:
             return
         finally:
             session.confirmed -= exchange.sessionless
+            self._sessions.refused(exchange.refused)
         self._keep(session, attempt, exchange, result, model)
 
     def resume(self, attempt: Attempt, model: NDArray[np.float32]) -> None:
@@ -121,6 +121,7 @@ class GroupDesk:
             self._burn(session, attempt, exchange, model)
         else:
             self._keep(session, attempt, exchange, result, model)
+        self._sessions.refused(exchange.refused)
 
     def close(self, number: int) -> None:
         """End round ``number`` here, now that its records are in the run's journal."""

@@ -18,8 +18,8 @@ from coordinator.rounds.courier import NO_REPLY, Courier, Reply
 from coordinator.rounds.errors import RoundBurnt, TooFewNow
 from coordinator.rounds.journal import Journal
 from coordinator.rounds.setup import Session
-from shared.errors import TouchstoneError
-from shared.fleet.exchange import MASKED, OK, RELEASE, UNMASK, Answer, Instruction
+from shared.errors import InternalError, TouchstoneError
+from shared.fleet.exchange import MASKED, OK, REFUSED, RELEASE, UNMASK, Answer, Instruction
 from shared.secagg import RoundFacts, RoundSum
 from shared.secagg.errors import InconsistentDealer, SumRejected, TooFew
 from shared.trust.manifest import RunManifest
@@ -31,6 +31,9 @@ UNMASK_PATIENCE = 10
 
 SESSIONLESS = ("secagg_slot_closed", "no_session")
 """Failure codes of a member that needs a new session before it can take part again."""
+
+WORTH_ASKING_AGAIN = (NO_REPLY, InternalError.code)
+"""Failure codes of a member that may well answer the same request in a moment."""
 
 
 class RoundExchange:
@@ -46,6 +49,7 @@ class RoundExchange:
 
     Attributes:
         sessionless: members that turned out to need a new session.
+        refused: reason code by member index, of those whose policy said no in the round.
         culprits: members proven to have dealt shares of something they did not commit to.
         facts: the round once its survivors were fixed, for the transcript of a burnt one.
     """
@@ -67,6 +71,7 @@ class RoundExchange:
         self._session = session
         self._keep_masked = keep_masked
         self.sessionless: set[int] = set()
+        self.refused: dict[int, str] = {}
         self.culprits: set[int] = set()
         self._final: set[int] = set()
         self._told: set[tuple[int, str, str]] = set()
@@ -143,7 +148,7 @@ class RoundExchange:
         """Add one masked vector to the sum; return its bytes, 0 for one that is not usable."""
         header, vector = answer.payload, answer.vector
         if answer.status != OK or vector is None:
-            self._lost(index, "masked", answer.code)
+            self._not_given(index, "masked", answer)
             return 0
         try:
             self._session.core.on_masked(index, header, vector)
@@ -211,8 +216,8 @@ class RoundExchange:
         )
         for index, reply in replies:
             if reply.answer.status != OK:
-                self._lost(index, action, reply.answer.code)
-                if reply.answer.code != NO_REPLY:
+                self._not_given(index, action, reply.answer)
+                if reply.answer.code not in WORTH_ASKING_AGAIN:
                     self._final.add(index)  # the same request gets the same answer
                 continue
             try:
@@ -248,6 +253,13 @@ class RoundExchange:
         )
         # Not a generator: its frame would hold each reply's vector until the next one is there.
         return map(lambda reply: (index_of[reply.node_id], reply), replies)  # noqa: C417
+
+    def _not_given(self, index: int, step: str, answer: Answer) -> None:
+        """Note that a member gave nothing, and whether that was a decision of its own."""
+        if answer.status == REFUSED:
+            self.refused[index] = answer.code
+            self._book.refused(index, answer.code)
+        self._lost(index, step, answer.code)
 
     def _lost(self, index: int, step: str, code: str) -> None:
         if code in SESSIONLESS:

@@ -95,8 +95,7 @@ class RunDriver:
 
     def _attempt(self, session: Session, number: int) -> bool:
         """Try a round once; false when too few members took part."""
-        here = self._run.courier.reachable()
-        chosen = sorted(index for index in session.confirmed if session.nodes[index] in here)
+        chosen = self._sessions.choose(session)
         if len(chosen) < self._run.manifest.secure_sum.n_min:
             return False
         attempt = self._run.book.next_attempt(number)
@@ -117,6 +116,7 @@ class RunDriver:
             return True
         finally:
             session.confirmed -= exchange.sessionless
+            self._sessions.refused(exchange.refused)
         self._finish(session, attempt, result, exchange)
         return True
 
@@ -215,6 +215,7 @@ class RunDriver:
             self._burn(session, attempt, exchange, error)
         else:
             self._finish(session, attempt, result, exchange)
+        self._sessions.refused(exchange.refused)
 
     # -- release ----------------------------------------------------------------------------
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from coordinator.rounds.context import RunContext
 from coordinator.rounds.errors import RunFailed, TooFewNow
 from coordinator.rounds.setup import Refusals, Session, SessionSetup
 from coordinator.rounds.waiting import ask_waiting
+from shared.fleet.refusals import NOT_YET, OF_THE_ROUND
 from shared.secagg import Coordinator, SetupOutcome
 from shared.secagg.errors import TooFew
 from shared.trust.session import session_terms
@@ -118,6 +119,8 @@ class SessionKeeper:
         for index in agreed:
             self._retry_round.pop(index, None)
             self._patience.pop(index, None)
+        if self._session is not None and (back := agreed & self._session.confirmed):
+            self._run.book.agreed(sorted(back))
         self._be_patient(number, silent)
         self._check_refusals()
 
@@ -126,6 +129,22 @@ class SessionKeeper:
         if not self._run.courier.sees_absence:
             return here
         return (here & self._run.listed()) - self._refusals.excluded
+
+    def choose(self, session: Session) -> list[int]:
+        """Return who can take part in a round of ``session``: is here, and has not said no."""
+        here, refused = self._run.courier.reachable(), self._refusals.by_policy
+        return sorted(i for i in session.confirmed if session.nodes[i] in here and i not in refused)
+
+    def refused(self, told: Mapping[int, str]) -> None:
+        """Leave members that said no in a round out of the next ones.
+
+        Args:
+            told: reason code by member index.
+        """
+        for index, code in told.items():
+            asked_again = self._run.courier.sees_absence  # otherwise nobody would ever ask it
+            if code not in OF_THE_ROUND and (asked_again or code not in NOT_YET):
+                self._refusals.by_policy[index] = code
 
     def _waiting(self, number: int) -> bool:
         """Tell whether a listed member is here, not in the session, and due for another try."""

@@ -37,10 +37,12 @@ class Refusals:
     Attributes:
         by_policy: reason code by member index; taken back when the member agrees.
         excluded: members that cheated or could not be set up with.
+        failed: failure code, by index, of members that could not say whether they agree.
     """
 
     by_policy: dict[int, str] = field(default_factory=dict)
     excluded: set[int] = field(default_factory=set)
+    failed: dict[int, str] = field(default_factory=dict)
 
     @property
     def waiting(self) -> frozenset[int]:

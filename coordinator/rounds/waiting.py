@@ -11,7 +11,7 @@ from collections.abc import Set as AbstractSet
 
 from coordinator.rounds.context import RunContext
 from coordinator.rounds.setup import Refusals
-from shared.fleet.exchange import CONSENT, OK, REFUSED, Instruction
+from shared.fleet.exchange import CONSENT, FAILED, OK, REFUSED, Instruction
 
 ANSWER_S = 5.0
 """How long a round may be held up for answers: a member that waits has nothing else to do."""
@@ -39,4 +39,9 @@ def ask_waiting(
             silent.discard(index)
             refusals.by_policy[index] = answer.code
             run.book.refused(index, answer.code)
+        if answer.status != FAILED:
+            refusals.failed.pop(index, None)
+        elif refusals.failed.get(index) != answer.code:  # asked every round: noted when it changes
+            refusals.failed[index] = answer.code
+            run.book.event("session.member_failed", member=index, code=answer.code)
     return frozenset(agreed), frozenset(silent)

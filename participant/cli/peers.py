@@ -44,13 +44,15 @@ def accept(folder: Path = DirOption, dry_run: DryRun = False, as_json: bool = Js
     config = NodeConfig.load(folder).member
     roster = fetch_roster(folder)
     own_key = identity_key(folder).public_key().public_bytes_raw()
-    changed = peers_module.Peers(folder).accept(
-        roster, own_index=config.index, own_key=own_key, dry_run=dry_run
-    )
-    if changed and not dry_run:
+
+    def note() -> None:
         body = {"epoch": roster.epoch, "members": len(roster.entries)}
         with audit_log(folder) as audit:
             audit.append("roster.accepted", {**body, "sha256": roster.hash().hex()})
+
+    changed = peers_module.Peers(folder).accept(
+        roster, own_index=config.index, own_key=own_key, dry_run=dry_run, note=note
+    )
     entries = [
         {
             "index": e.index,
@@ -76,6 +78,7 @@ def accept(folder: Path = DirOption, dry_run: DryRun = False, as_json: bool = Js
 @peers_app.command("list")
 def list_peers(folder: Path = DirOption, as_json: bool = JsonFlag) -> None:
     """List the accepted roster and who is pinned."""
+    NodeConfig.load(folder)  # a folder that has not joined has no peers, rather than none yet
     view = peers_module.Peers(folder)
     roster, pinned = view.roster(), view.pinned_indices()
     entries = roster.entries if roster else ()
@@ -137,10 +140,12 @@ def pin(
     if heard:
         check_phrase(heard, _phrase(folder, member_id))
         fingerprint = peers_module.fingerprint(peers.known(member_id)[1].public_key)
-    changed = peers.pin(member_id, fingerprint, dry_run=dry_run)
-    if changed and not dry_run:
+
+    def note() -> None:
         with audit_log(folder) as audit:
             audit.append("peer.pinned", {"member_id": member_id, "by": _by(heard)})
+
+    changed = peers.pin(member_id, fingerprint, dry_run=dry_run, note=note)
     emit(
         {"member_id": member_id, "already_pinned": not changed, "dry_run": dry_run},
         as_json=as_json,
@@ -164,10 +169,12 @@ def unpin(
     as_json: bool = JsonFlag,
 ) -> None:
     """Forget a pin."""
-    changed = peers_module.Peers(folder).unpin(member_id, dry_run=dry_run)
-    if changed and not dry_run:
+
+    def note() -> None:
         with audit_log(folder) as audit:
             audit.append("peer.unpinned", {"member_id": member_id})
+
+    changed = peers_module.Peers(folder).unpin(member_id, dry_run=dry_run, note=note)
     emit(
         {"member_id": member_id, "already_unpinned": not changed, "dry_run": dry_run},
         as_json=as_json,

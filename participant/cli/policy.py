@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,13 +70,15 @@ def show(folder: Path = DirOption, as_json: bool = JsonFlag) -> None:
 def _print_rules(data: list[dict[str, Any]], digest: str) -> None:
     for item in data:
         default = "" if item["value"] == item["default"] else f", default {_toml(item['default'])}"
-        line = f"{item['rule']} = {_toml(item['value'])}"
+        # TOML has no word for nothing: such a line is as the file would have it, a comment.
+        mark = "# " if item["value"] is None else ""
+        line = f"{mark}{item['rule']} = {_toml(item['value'])}"
         out.print(f"{line:<52}  # {item['origin']}{default}", markup=False)
     out.print(f"sha256 of {rules.POLICY_FILE}: {digest}", markup=False)
 
 
 def _toml(value: object) -> str:
-    return "none" if value is None else str(value) if isinstance(value, float) else repr(value)
+    return "none" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 @policy_app.command("check")
@@ -119,6 +123,8 @@ def set_rules(
     before = rules.policy_text(path)
     values = {key: parse_value(key, text) for key, text in _pairs(pairs or [])}
     dropped = [_known(key) for key in unset or []]
+    if both := sorted(values.keys() & set(dropped)):
+        raise BadInput(f"{both[0]} is set and unset at once")
     if not values and not dropped:
         raise BadInput("name a rule and its value", hint="`policy show` lists them")
     after = edited(before, values, dropped)
@@ -151,8 +157,11 @@ def _write(folder: Path, path: Path, text: str, changed: list[str]) -> None:
     from participant.cli.store import audit_log
 
     with audit_log(folder) as audit:
-        body = {"rules": changed, "sha256_before": rules.policy_digest(path)}
-        audit.append("policy.set", body)
+        digests = {
+            "sha256_before": rules.policy_digest(path),
+            "sha256_after": hashlib.sha256(text.encode()).hexdigest(),
+        }
+        audit.append("policy.set", {"rules": changed, **digests})
     write_atomic(path, text.encode(), mode=0o600)
 
 

@@ -8,6 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from shared.console import JsonFlag, emit, say
+from shared.errors import BadInput, Exit
+from shared.limits import MAX_RUN_ROUNDS
+from shared.privacy.terms import DELTA_UNIT, MAX_DELTA, MAX_EPSILON
 
 privacy = typer.Typer(
     help="What training has cost in privacy, and what a run would.", no_args_is_help=True
@@ -54,10 +57,11 @@ def project(
 ) -> None:
     """Say what such a run would cost; exit code 8 when it would exceed the budget."""
     from participant.node.policy import POLICY_FILE, load_policy
-    from participant.node.reasons import refusal
+    from participant.node.reasons import REASONS
     from participant.privacy.projection import planned_charges, project_charges
     from participant.store import Store
 
+    _check_plan(epsilon, delta, rounds, evaluations)
     policy = load_policy(state_dir / POLICY_FILE)
     store = Store.open(state_dir, create=False)
     try:
@@ -66,20 +70,35 @@ def project(
         store.close()
     charges = planned_charges(epsilon, delta, rounds, steps, evaluations)
     found = project_charges(charges, spent, policy.privacy_delta, delta)
+    within = found.total <= policy.privacy_budget
     data: dict[str, Any] = {
         "run_epsilon": round(found.run, 4),
         "spent_epsilon": round(found.spent, 4),
         "total_epsilon": round(found.total, 4),
         "budget": policy.privacy_budget,
         "delta": policy.privacy_delta,
-        "within_budget": found.total <= policy.privacy_budget,
+        "within_budget": within,
+        "reason": "" if within else "privacy_budget",
     }
     text = (
         f"the run: ε {found.run:.2f} at δ {delta:g}\n"
         f"spent so far: ε {found.spent:.2f} of {policy.privacy_budget:g} at δ "
         f"{policy.privacy_delta:g}, {found.total:.2f} with the run"
     )
-    if not data["within_budget"]:
-        say(text)
-        raise refusal("privacy_budget")
     emit(data, as_json=as_json, text=text)
+    if not within:
+        why = REASONS["privacy_budget"]
+        say(f"error: {why.text}\nhint: {why.remedy}")
+        raise typer.Exit(int(Exit.POLICY))
+
+
+def _check_plan(epsilon: float, delta: float, rounds: int, evaluations: int) -> None:
+    """Refuse what `run start` would not start, before anything is worked out for it."""
+    if not 0 < epsilon <= MAX_EPSILON:
+        raise BadInput(f"--epsilon lies above 0 and up to {MAX_EPSILON:g}")
+    if not DELTA_UNIT < delta <= MAX_DELTA:
+        raise BadInput(f"--delta lies above {DELTA_UNIT:g} and up to {MAX_DELTA:g}")
+    if not 1 <= rounds <= MAX_RUN_ROUNDS:
+        raise BadInput(f"--rounds lies between 1 and {MAX_RUN_ROUNDS:,}")
+    if not 0 <= evaluations <= rounds:
+        raise BadInput("--evaluations lies between 0 and the number of rounds")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,10 +12,6 @@ from participant.cli.store import opened
 from shared.clock import SystemClock
 from shared.console import JsonFlag, emit, say
 from shared.errors import Exit
-from shared.fleet.refusals import NOT_YET
-
-if TYPE_CHECKING:
-    from participant.node.explain import Explanation
 
 runs = typer.Typer(help="Training runs this member was asked to join.", no_args_is_help=True)
 RunId = Annotated[str, typer.Argument(help="The run's id, or as many first digits as are unique.")]
@@ -105,12 +101,8 @@ def explain(run: RunId, state_dir: StateDir, as_json: bool = JsonFlag) -> None:
     with opened(state_dir) as store:
         found = explain_run(state_dir, store, run, SystemClock().now())
     emit(explanation_data(found), as_json=as_json, text=lambda: print_explanation(found))
-    if _refused(found):
+    if found.refused:
         raise typer.Exit(int(Exit.POLICY))
-
-
-def _refused(found: Explanation) -> bool:
-    return any(item.reason not in NOT_YET for item in found.objections)
 
 
 @runs.command("approve")

@@ -15,6 +15,13 @@ from shared.scratch import make_scratch
 if TYPE_CHECKING:
     from participant.node.daemon import App
 
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+)
+
 DirOption = typer.Option(..., "--dir", envvar="TOUCHSTONE_DIR", help="The node's state folder.")
 
 
@@ -45,8 +52,8 @@ def _limit_threads(folder: Path) -> None:
 
     path = folder / "policy.toml"
     threads = (load_policy(path) if path.exists() else Policy()).threads
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, str(threads))
+    for name in THREAD_VARIABLES:
+        os.environ[name] = str(threads)  # whatever was set: nothing overrides a policy
 
 
 def _wipe_expired(state_dir: Path) -> bool:

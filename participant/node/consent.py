@@ -1,7 +1,8 @@
 """Whether this member agrees to a run: a list of rules, each a pure function.
 
 A node agrees when every rule does. The first rule that says no names the reason; `run explain`
-asks them all.
+asks them all. Rules that need the records are asked after all that do not: whoever asks for what
+the policy does not allow costs this node no look at its data.
 """
 
 from __future__ import annotations
@@ -9,12 +10,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import IntEnum
 from typing import Literal
 
+from participant.node.drawings import NOT_DRAWN, Drawn, check_groups
 from participant.node.policy import Policy
 from participant.node.reasons import refusal
-from participant.privacy.projection import Projection
+from participant.privacy.projection import (
+    NOTHING_SPENT,
+    Projection,
+    Spent,
+    project,
+    run_epsilon,
+    surely_above,
+)
+from shared.errors import TouchstoneError
 from shared.fleet.refusals import APPROVAL_PENDING, OUTSIDE_HOURS
+from shared.limits import MIN_GROUP
 from shared.model.layout import ModelSpec
 from shared.trust.manifest import RunManifest
 from shared.trust.roster import Roster
@@ -37,7 +49,11 @@ class Facts:
         smallest_class: rows of the rarer class in the training part.
         contract_holds: whether the records keep the data contract.
         epsilon_spent: evaluation epsilon in the ledger so far.
-        privacy: what a private run would cost; None for any other.
+        spent: everything that the ledger holds against the run.
+        privacy_delta: the policy's delta, at which everything spent is composed.
+        group_size: members of the group it would be summed in; 0 where nobody is grouped.
+        drawn: what it has seen of the drawing of the run's roster.
+        smallest_group: the smallest group it lets itself be summed in.
         feature_space: hash of the feature space of the installed software for the run's model.
         schema_version: record schema of the installed software.
         now: current time.
@@ -55,15 +71,37 @@ class Facts:
     schema_version: int
     now: datetime
     said: Said = ""
-    privacy: Projection | None = None
+    spent: Spent = NOTHING_SPENT
+    privacy_delta: float = 1e-5
+    group_size: int = 0
+    drawn: Drawn = NOT_DRAWN
+    smallest_group: int = MIN_GROUP
 
     @property
     def roster_size(self) -> int:
         """Members of the accepted roster."""
         return len(self.roster.entries) if self.roster else 0
 
+    def projection(self, manifest: RunManifest) -> Projection | None:
+        """Return what a private run would cost; None for any other. Slow, so asked for late."""
+        return project(manifest, self.spent, self.privacy_delta) if manifest.private else None
+
 
 Check = Callable[[Policy, RunManifest, Facts], None]
+
+
+class Stage(IntEnum):
+    """When a rule is asked, and what it needs."""
+
+    RUN = 0
+    """First: only the manifest and small files."""
+
+    RECORDS = 1
+    """Then: the records, which have to be read for it."""
+
+    PERSON = 2
+    """Last: a person is asked only about what the other rules allow, and, so that there is time
+    for it, also while the hour is not one to train in."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +113,17 @@ class Rule:
         check: returns, or raises :class:`~shared.errors.PolicyRefused`.
         wanted: what the policy says, in words.
         found: what the run asks for, or what the node has, in words; stays at the member.
+        stage: when it is asked.
+        each_round: whether it is asked again before every round: what it rests on may change, and
+            neither the records nor a roster accepted meanwhile are part of it.
     """
 
     name: str
     check: Check
     wanted: Callable[[Policy, Facts], str]
     found: Callable[[RunManifest, Facts], str]
+    stage: Stage = Stage.RUN
+    each_round: bool = False
 
 
 def consent(policy: Policy, manifest: RunManifest, facts: Facts) -> None:
@@ -93,16 +136,31 @@ def consent(policy: Policy, manifest: RunManifest, facts: Facts) -> None:
         rule.check(policy, manifest, facts)
 
 
-def check_round(policy: Policy, manifest: RunManifest, said: Said, now: datetime) -> None:
-    """Agree to train once more in a run that was agreed to: the rules that may have changed.
+def check_run(policy: Policy, manifest: RunManifest, facts: Facts) -> None:
+    """Ask the rules that need no record; ``facts`` need not know any.
 
     Raises:
-        PolicyRefused: the purpose is no longer allowed, a person took the approval back, or the
-            hour is not one to train in.
+        PolicyRefused: one of them says no.
     """
-    _purpose(policy, manifest)
-    _person(policy, said)
-    _hours(policy, now)
+    for rule in RULES:
+        if rule.stage is Stage.RUN:
+            rule.check(policy, manifest, facts)
+
+
+def check_round(policy: Policy, manifest: RunManifest, facts: Facts) -> None:
+    """Agree to train once more in a run that was agreed to, under the policy as it is now.
+
+    ``facts`` need not know any record: a refusal in the middle of a run must not depend on them.
+
+    Raises:
+        PolicyRefused: one of the rules that may have changed says no.
+    """
+    for rule in RULES:
+        if rule.each_round:
+            rule.check(policy, manifest, facts)
+    # Left out of the policy, the bound follows the alliance: who joins meanwhile ends no run.
+    if policy.max_colluders is not None:
+        _colluders(policy, manifest, facts)
 
 
 def _purpose(policy: Policy, manifest: RunManifest) -> None:
@@ -148,9 +206,9 @@ def _known(manifest: RunManifest, facts: Facts) -> int:
     return len((_group(manifest, facts) - {facts.index}) & facts.pinned)
 
 
-def _bound(policy: Policy, manifest: RunManifest, facts: Facts) -> int:
+def _bound(policy: Policy, facts: Facts) -> int:
     """Return the colluders the policy wants to withstand, of a group where there are several."""
-    return policy.colluders(len(_group(manifest, facts)) if manifest.grouped else facts.roster_size)
+    return policy.colluders(facts.group_size or facts.roster_size)
 
 
 def _peers(policy: Policy, manifest: RunManifest, facts: Facts) -> None:
@@ -164,7 +222,7 @@ def _cohort(policy: Policy, manifest: RunManifest, _facts: Facts) -> None:
 
 
 def _colluders(policy: Policy, manifest: RunManifest, facts: Facts) -> None:
-    if manifest.secure_sum.max_colluders < _bound(policy, manifest, facts):
+    if manifest.secure_sum.max_colluders < _bound(policy, facts):
         raise refusal("colluder_bound")
 
 
@@ -176,6 +234,10 @@ def _threshold(_policy: Policy, manifest: RunManifest, facts: Facts) -> None:
         raise refusal("cohort_too_small")
 
 
+def _groups(_policy: Policy, manifest: RunManifest, facts: Facts) -> None:
+    check_groups(manifest, facts.drawn, facts.smallest_group)
+
+
 def _software(_policy: Policy, manifest: RunManifest, facts: Facts) -> None:
     if manifest.feature_space != facts.feature_space:
         raise refusal("feature_space")
@@ -183,23 +245,36 @@ def _software(_policy: Policy, manifest: RunManifest, facts: Facts) -> None:
         raise refusal("schema_version")
 
 
-def _privacy(policy: Policy, manifest: RunManifest, facts: Facts) -> None:
-    projection = facts.privacy
-    if projection is None:
+def _privacy(policy: Policy, manifest: RunManifest, _facts: Facts) -> None:
+    if not manifest.private:
         if policy.require_record_dp:
             raise refusal("privacy_floor")
         return
     stated = manifest.epsilon_floor_milli / 1000
     if stated > policy.max_run_epsilon or manifest.privacy.delta > policy.privacy_delta:
         raise refusal("privacy_floor")
-    linear = ModelSpec.decode(manifest.model_spec).linear
     # A distribution of losses is rounded towards more spent, by less than this.
-    if not linear or projection.run > stated + EPSILON_SLACK:
+    most = stated + EPSILON_SLACK
+    if not _linear(manifest) or surely_above(manifest, most, manifest.privacy.delta):
+        raise refusal("privacy_terms")
+    if run_epsilon(manifest) > most:
         raise refusal("privacy_terms")
 
 
-def _privacy_budget(policy: Policy, _manifest: RunManifest, facts: Facts) -> None:
-    if facts.privacy is not None and facts.privacy.total > policy.privacy_budget:
+def _linear(manifest: RunManifest) -> bool:
+    try:
+        return ModelSpec.decode(manifest.model_spec).linear
+    except TouchstoneError:  # no model that this software knows
+        return False
+
+
+def _privacy_budget(policy: Policy, manifest: RunManifest, facts: Facts) -> None:
+    if not manifest.private:
+        return
+    if surely_above(manifest, policy.privacy_budget, policy.privacy_delta):
+        raise refusal("privacy_budget")
+    projection = facts.projection(manifest)
+    if projection is not None and projection.total > policy.privacy_budget:
         raise refusal("privacy_budget")
 
 
@@ -244,12 +319,13 @@ def projected_epsilon(manifest: RunManifest) -> float:
     return rounds * manifest.evaluation.epsilon_milli / 1000
 
 
-RULES: tuple[Rule, ...] = (
+_RULES: tuple[Rule, ...] = (
     Rule(
         "allowed_purposes",
         lambda policy, manifest, _facts: _purpose(policy, manifest),
         lambda policy, _facts: ", ".join(policy.allowed_purposes) or "none",
         lambda manifest, _facts: manifest.purpose,
+        each_round=True,
     ),
     Rule(
         "roster",
@@ -264,17 +340,19 @@ RULES: tuple[Rule, ...] = (
         lambda manifest, facts: (
             f"{_known(manifest, facts)} pinned of {len(_group(manifest, facts))}"
         ),
+        each_round=True,
     ),
     Rule(
         "min_cohort",
         _cohort,
         lambda policy, _facts: f"at least {policy.min_cohort}",
         lambda manifest, _facts: f"sums over {manifest.secure_sum.n_min} or more",
+        each_round=True,
     ),
     Rule(
         "max_colluders",
         _colluders,
-        lambda policy, facts: f"at least {policy.colluders(facts.roster_size)}",
+        lambda policy, facts: f"at least {_bound(policy, facts)}",
         lambda manifest, _facts: f"withstands {manifest.secure_sum.max_colluders}",
     ),
     Rule(
@@ -283,6 +361,16 @@ RULES: tuple[Rule, ...] = (
         lambda _policy, _facts: "two sets cannot both be opened",
         lambda manifest, facts: (
             f"{manifest.secure_sum.threshold} of {len(_group(manifest, facts))}"
+        ),
+    ),
+    Rule(
+        "groups",
+        _groups,
+        lambda _policy, facts: f"{_drawn(facts)}; {facts.smallest_group} members or more in each",
+        lambda manifest, _facts: (
+            f"{manifest.drawing.count} groups of drawing {manifest.drawing.number}"
+            if manifest.grouped
+            else "no groups"
         ),
     ),
     Rule(
@@ -296,30 +384,34 @@ RULES: tuple[Rule, ...] = (
         _privacy,
         lambda policy, _facts: _wanted_privacy(policy),
         lambda manifest, _facts: _epsilon_floor(manifest.epsilon_floor_milli),
+        each_round=True,
     ),
     Rule(
         "privacy_budget",
         _privacy_budget,
         lambda policy, _facts: f"at most {policy.privacy_budget:g} over all runs",
-        lambda _manifest, facts: _found_privacy(facts.privacy),
+        lambda manifest, facts: _found_privacy(facts.projection(manifest)),
     ),
     Rule(
         "min_training_rows",
         _rows,
         lambda policy, _facts: f"at least {policy.min_training_rows}",
         lambda _manifest, facts: f"{facts.rows} here",
+        Stage.RECORDS,
     ),
     Rule(
         "min_class_rows",
         _classes,
         lambda policy, _facts: f"at least {policy.min_class_rows}",
         lambda _manifest, facts: f"{facts.smallest_class} here",
+        Stage.RECORDS,
     ),
     Rule(
         "data_contract",
         _contract,
         lambda _policy, _facts: "holds",
         lambda _manifest, facts: "holds" if facts.contract_holds else "fails, see `data check`",
+        Stage.RECORDS,
     ),
     Rule(
         "evaluation_epsilon_budget",
@@ -341,25 +433,34 @@ RULES: tuple[Rule, ...] = (
         lambda policy, _facts: f"at most {policy.max_run_days:g}",
         lambda manifest, facts: f"{_lifetime(manifest, facts):.1f} left",
     ),
-    # A person is asked only about what the rules above allow, and, so that there is time for it,
-    # also while the hour is not one to train in.
     Rule(
         "approval",
         lambda policy, _manifest, facts: _person(policy, facts.said),
         lambda policy, _facts: policy.approval,
         lambda _manifest, facts: facts.said or "not decided",
+        Stage.PERSON,
+        each_round=True,
     ),
     Rule(
         "hours",
         lambda policy, _manifest, facts: _hours(policy, facts.now),
         lambda policy, _facts: f"{policy.hours} UTC",
         lambda _manifest, facts: f"{facts.now:%H:%M} UTC",
+        Stage.PERSON,
+        each_round=True,
     ),
 )
+
+RULES: tuple[Rule, ...] = tuple(sorted(_RULES, key=lambda rule: rule.stage))
+"""In the order in which they are asked."""
 
 
 def _epoch(number: int | None) -> str:
     return "none accepted" if number is None else f"epoch {number}"
+
+
+def _drawn(facts: Facts) -> str:
+    return f"as in drawing {facts.drawn.number}" if facts.drawn.revealed else "none drawn here"
 
 
 def _versions(feature_space: bytes, schema_version: int) -> str:

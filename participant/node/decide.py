@@ -20,7 +20,8 @@ class AskedRun:
     """A run this node was asked to join.
 
     Attributes:
-        verified: its manifest.
+        run_id: in hex.
+        verified: its manifest; None if it was not kept, as too many runs were open.
         answer: what the node answered last: ``accepted``, ``pending``, ``refused``; empty if a
             crash came before the answer.
         reason: the reason code of that answer.
@@ -28,7 +29,8 @@ class AskedRun:
         expired: whether the manifest has expired.
     """
 
-    verified: VerifiedManifest
+    run_id: str
+    verified: VerifiedManifest | None
     answer: str
     reason: str
     said: Said
@@ -41,12 +43,14 @@ class AskedRun:
 
 
 def asked_runs(state_dir: Path, store: Store, now: datetime) -> list[AskedRun]:
-    """Return every run this node was asked to join, oldest first."""
+    """Return every run this node was asked to join, oldest first; last, those without manifest."""
     approvals, found = approvals_of(state_dir), []
+    answers = {row.run_id: row for row in store.consents.entries()}
     for verified in approvals.runs():
-        kept = store.consents.get(verified.manifest.run_id.hex())
+        kept = answers.pop(verified.manifest.run_id.hex(), None)
         found.append(
             AskedRun(
+                run_id=verified.manifest.run_id.hex(),
                 verified=verified,
                 answer=kept.decision if kept else "",
                 reason=kept.reason_code if kept else "",
@@ -54,7 +58,8 @@ def asked_runs(state_dir: Path, store: Store, now: datetime) -> list[AskedRun]:
                 expired=verified.manifest.expires_at <= now,
             )
         )
-    return found
+    left = answers.values()
+    return found + [AskedRun(a.run_id, None, a.decision, a.reason_code, "", False) for a in left]
 
 
 def approve(

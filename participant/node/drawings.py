@@ -73,6 +73,50 @@ class Drawn:
         return self.list_digest != bytes(HASH)
 
 
+NOT_DRAWN = Drawn()
+"""Of a roster that was never drawn."""
+
+
+def drawn_of(folder: Path, roster_hash: bytes) -> Drawn:
+    """Return what a member has said and seen of a roster's drawings.
+
+    Args:
+        folder: the node's folder of one-time secrets.
+        roster_hash: 32 bytes.
+    """
+    path = _path(folder, roster_hash)
+    return Drawn.decode(path.read_bytes()) if path.exists() else NOT_DRAWN
+
+
+def _path(folder: Path, roster_hash: bytes) -> Path:
+    return folder / f"drawn-{roster_hash.hex()}.bin"
+
+
+def check_groups(manifest: RunManifest, known: Drawn, floor: int) -> None:
+    """Check that a manifest's groups are those that were drawn, and large enough.
+
+    Args:
+        manifest: the run's; one without groups passes.
+        known: what this member has seen of the drawing of the manifest's roster.
+        floor: fewest members of a group.
+
+    Raises:
+        PolicyRefused: they are not.
+    """
+    if not manifest.grouped:
+        return
+    drawing, indices = manifest.drawing, [member.index for member in manifest.members]
+    _check_sizes(len(indices), drawing.count, floor)
+    digest = drawing.list_digest(manifest.roster_hash, indices)
+    if not known.revealed or (drawing.number, digest) != (known.number, known.list_digest):
+        raise refusal("groups_not_drawn")
+
+
+def _check_sizes(members: int, count: int, floor: int) -> None:
+    if count < 2 or members // count < floor or -(-members // count) > MAX_GROUP:
+        raise refusal("group_size")
+
+
 class Drawings:
     """Answers the calls of a drawing.
 
@@ -142,7 +186,7 @@ class Drawings:
             raise DrawingRefused("the list has a member the roster does not know")
         if not enough_drawn(len(asked.commitments), len(members)):
             raise refusal("too_few_drawn")
-        self._check_sizes(len(asked.commitments), asked.count)
+        _check_sizes(len(asked.commitments), asked.count, self._floor)
         if known.revealed and known.list_digest != asked.digest():
             raise DrawingRefused("this member has revealed its nonce for another list")
         self._save(asked.roster_hash, replace(known, list_digest=asked.digest()))
@@ -154,32 +198,18 @@ class Drawings:
         Raises:
             PolicyRefused: they are not, or are too small.
         """
-        if not manifest.grouped:
-            return
-        known, drawing = self._load(manifest.roster_hash), manifest.drawing
-        indices = [member.index for member in manifest.members]
-        self._check_sizes(len(indices), drawing.count)
-        digest = drawing.list_digest(manifest.roster_hash, indices)
-        if not known.revealed or (drawing.number, digest) != (known.number, known.list_digest):
-            raise refusal("groups_not_drawn")
-        if not known.settled:
+        known = self._load(manifest.roster_hash)
+        check_groups(manifest, known, self._floor)
+        if manifest.grouped and not known.settled:
             self._save(manifest.roster_hash, replace(known, settled=True))
-
-    def _check_sizes(self, members: int, count: int) -> None:
-        if count < 2 or members // count < self._floor or -(-members // count) > MAX_GROUP:
-            raise refusal("group_size")
 
     def _of(self, roster_hash: bytes, roster: Roster | None) -> Drawn:
         if roster is None or roster.hash() != roster_hash:
             raise refusal("roster_not_accepted")
         return self._load(roster_hash)
 
-    def _path(self, roster_hash: bytes) -> Path:
-        return self._folder / f"drawn-{roster_hash.hex()}.bin"
-
     def _load(self, roster_hash: bytes) -> Drawn:
-        path = self._path(roster_hash)
-        return Drawn.decode(path.read_bytes()) if path.exists() else Drawn()
+        return drawn_of(self._folder, roster_hash)
 
     def _save(self, roster_hash: bytes, drawn: Drawn) -> None:
-        write_atomic(self._path(roster_hash), drawn.encode(), mode=0o600)
+        write_atomic(_path(self._folder, roster_hash), drawn.encode(), mode=0o600)

@@ -37,6 +37,10 @@ class DataFacts:
     contract_holds: bool
 
 
+NO_DATA = DataFacts(rows=0, smallest_class=0, contract_holds=False)
+"""Stands for records nobody has looked at."""
+
+
 class Learner(Protocol):
     """One run's view of the member's data."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from shared.errors import BadInput, ConfigError, StateError, VerificationError
@@ -45,6 +45,15 @@ def _refuse_moved(current: Roster, later: Roster) -> None:
             )
 
 
+Note = Callable[[], None]
+"""Writes an audit event. It is called when everything has been checked and before anything is
+changed: nothing takes effect that is not in the log (docs/adr/0014)."""
+
+
+def _no_note() -> None:
+    """Write nothing: for callers that keep no audit log."""
+
+
 class Peers:
     """Accepted roster and pins in one state folder."""
 
@@ -57,9 +66,22 @@ class Peers:
         return Roster.decode(path.read_bytes()) if path.exists() else None
 
     def accept(
-        self, roster: Roster, *, own_index: int, own_key: bytes, dry_run: bool = False
+        self,
+        roster: Roster,
+        *,
+        own_index: int,
+        own_key: bytes,
+        dry_run: bool = False,
+        note: Note = _no_note,
     ) -> bool:
         """Accept a roster, or only check it; return False when it was accepted already.
+
+        Args:
+            roster: as the coordinator gave it.
+            own_index: this member's.
+            own_key: its identity key, raw.
+            dry_run: only check.
+            note: see :data:`Note`.
 
         Raises:
             VerificationError: it lists this member under another key or not at all, or it is
@@ -78,6 +100,7 @@ class Peers:
             _refuse_moved(current, roster)
         self._refuse_changed_pins(roster)
         if not dry_run:
+            note()
             write_atomic(self._dir / ROSTER_FILE, roster.encode(), mode=0o600)
         return True
 
@@ -102,10 +125,18 @@ class Peers:
         except (tomllib.TOMLDecodeError, BadInput) as error:
             raise ConfigError(f"{PINS_FILE} is damaged: {error}") from error
 
-    def pin(self, member_id: str, claimed: str, *, dry_run: bool = False) -> bool:
+    def pin(
+        self, member_id: str, claimed: str, *, dry_run: bool = False, note: Note = _no_note
+    ) -> bool:
         """Pin a peer's fingerprint as told by the peer itself, or only check it.
 
         Returns False if it was pinned already.
+
+        Args:
+            member_id: the peer's.
+            claimed: its fingerprint.
+            dry_run: only check.
+            note: see :data:`Note`.
 
         Raises:
             StateError: no roster has been accepted.
@@ -122,15 +153,17 @@ class Peers:
         if pins.get(member_id) == wanted:
             return False
         if not dry_run:
+            note()
             self._write({**pins, member_id: wanted})
         return True
 
-    def unpin(self, member_id: str, *, dry_run: bool = False) -> bool:
-        """Forget a pin; return False if there was none."""
+    def unpin(self, member_id: str, *, dry_run: bool = False, note: Note = _no_note) -> bool:
+        """Forget a pin; return False if there was none. About ``note`` see :data:`Note`."""
         pins = self.pins()
         if pins.pop(member_id, None) is None:
             return False
         if not dry_run:
+            note()
             self._write(pins)
         return True
 

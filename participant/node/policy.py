@@ -1,6 +1,7 @@
 """The member's policy: what its node may take part in. Everything is denied until allowed here.
 
-The file is read anew for every run and every round, so an edit takes effect without a restart.
+The file is read anew for every run and every round, so an edit takes effect without a restart;
+which rules are asked again in a round is in :mod:`participant.node.consent`.
 Whether a manifest may be agreed to is decided in :mod:`participant.node.consent`. No environment
 variable overrides the file: what a security officer has signed off is what is in force.
 """
@@ -25,7 +26,8 @@ POLICY_FILE = "policy.toml"
 
 DEFAULT_TEXT = """\
 # What this node may take part in. Everything not allowed here is refused.
-# The node reads the file for every run; `touchstone-participant policy check` validates it.
+# The node reads the file for every run and every round; `touchstone-participant policy check`
+# validates it. What your records must be like is asked when a session is set up.
 
 # Purposes of a run this member agrees to, by exact name. An empty list refuses every run.
 allowed_purposes = []
@@ -64,7 +66,8 @@ max_run_epsilon = 8.0
 
 # What all private runs together may spend: epsilon at this delta, composed with all evaluation
 # noise (`privacy ledger`). A run that would exceed it is refused before anything is trained, and a
-# repeated round in the middle of a run as well.
+# repeated round in the middle of a run as well. It does not bound runs without record noise:
+# require_record_dp refuses those.
 privacy_budget = 20.0
 privacy_delta = 1e-5
 
@@ -73,6 +76,7 @@ min_training_rows = 50
 min_class_rows = 5
 
 # Hours of the day, UTC, in which the node trains; "00:00-24:00" is always. May pass midnight.
+# A release is judged at any hour.
 hours = "00:00-24:00"
 
 # Processor threads training may use.
@@ -102,7 +106,8 @@ personal_head = true
 class Policy(BaseModel):
     """One member's rules; see the comments in the file it is read from."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Infinity is no budget, and JSON has no word for it.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     allowed_purposes: tuple[str, ...] = ()
     approval: Literal["always", "never"] = "always"

@@ -11,10 +11,17 @@ from participant.node.policy import POLICY_FILE, Policy
 SMALL_COHORT = 5
 """The default floor: a sum over fewer says a good deal about each of its members."""
 
+MUCH_EVALUATION = 100.0
+"""The default budget: a hundred evaluations at the usual epsilon of 1."""
+
+FEW_ROWS = 10
+"""Below this an update is little else than its rows; the default is 50."""
+
 
 def notes(state_dir: Path, policy: Policy) -> list[str]:
     """Return remarks on a valid policy, in the order of its rules."""
-    return [*_wide(policy), *_about_peers(state_dir, policy), *_about_file(state_dir / POLICY_FILE)]
+    about_file = _about_file(state_dir / POLICY_FILE)
+    return [*_wide(policy), *_unbounded(policy), *_about_peers(state_dir, policy), *about_file]
 
 
 def _wide(policy: Policy) -> list[str]:
@@ -27,6 +34,31 @@ def _wide(policy: Policy) -> list[str]:
         found.append(f"min_cohort is {policy.min_cohort}: a sum over so few tells of each of them")
     if policy.max_colluders == 0:
         found.append("max_colluders is 0: one member that sides with the coordinator is too many")
+    return found
+
+
+def _unbounded(policy: Policy) -> list[str]:
+    found = []
+    if not policy.require_record_dp:
+        found.append(
+            "require_record_dp is false: privacy_budget bounds private runs only; a run without "
+            "noise for single records is agreed to whatever has been spent"
+        )
+    if policy.evaluation_epsilon_budget >= MUCH_EVALUATION:
+        found.append(
+            f"evaluation_epsilon_budget is {policy.evaluation_epsilon_budget:g}: so much epsilon "
+            "bounds what evaluations tell of a hold-out row in name only"
+        )
+    rows = policy.min_training_rows
+    if policy.privacy_delta * rows >= 1:
+        found.append(
+            f"privacy_delta is {policy.privacy_delta:g}, min_training_rows {rows}: with a delta of "
+            "one in so many rows, giving one of them away would count as private"
+        )
+    if rows < FEW_ROWS:
+        found.append(f"min_training_rows is {rows}: an update of so few rows tells of each")
+    if policy.min_class_rows == 0:
+        found.append("min_class_rows is 0: a run may train on records of one class alone")
     return found
 
 

@@ -82,17 +82,28 @@ class MemberRun:
         self.learner = learner
         self._id = verified.manifest.run_id
         self._group = verified.manifest.group_of(own.index)
-        self._limits = MemberLimits(
-            n_min=policy.min_cohort,
-            max_colluders=policy.colluders(roster_size),
-            pinned=pinned,
-            min_known_peers=policy.min_known_peers,
-            burnt_rounds=policy.burnt_rounds,
-        )
+        self._roster_size = roster_size
+        self._limits = self._limits_of(policy, pinned)
         stored = own.vault.guard(self._id)
         self._guard = RunGuard.load(stored) if stored else RunGuard(self._id)
         self._member = self._load()
         self._witnesses = WitnessFile(own.witnesses, self._id)
+
+    def _limits_of(self, policy: Policy, pinned: frozenset[int]) -> MemberLimits:
+        return MemberLimits(
+            n_min=policy.min_cohort,
+            max_colluders=policy.colluders(self._roster_size),
+            pinned=pinned,
+            min_known_peers=policy.min_known_peers,
+            burnt_rounds=policy.burnt_rounds,
+        )
+
+    def hold_to(self, policy: Policy, pinned: frozenset[int]) -> None:
+        """Go on under the policy and the pins as they are now, from the next round."""
+        self._policy = policy
+        self._limits = self._limits_of(policy, pinned)
+        if self._member is not None:
+            self._member.hold_to(self._limits)
 
     def _load(self) -> Member | None:
         data = self._own.vault.session(self._id)

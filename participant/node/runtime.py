@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -16,14 +16,21 @@ import structlog
 from participant.deployment.service import deploy_release
 from participant.node.approvals import Approvals
 from participant.node.config import NodeConfig
-from participant.node.consent import Said, check_round, consent
+from participant.node.consent import Facts, check_round, check_run, consent
 from participant.node.drawings import Drawings
 from participant.node.facts import facts_for
 from participant.node.keystore import identity_key
-from participant.node.learner import DataFacts, DeferredLearner, Learner, StoreLearner
+from participant.node.learner import (
+    NO_DATA,
+    DataFacts,
+    DeferredLearner,
+    Learner,
+    StoreLearner,
+)
 from participant.node.peers import Peers
 from participant.node.policy import POLICY_FILE, Policy, load_policy, policy_digest
 from participant.node.reasons import REASONS, told_to_coordinator
+from participant.node.refusal_log import RefusalLog
 from participant.node.registry_client import channel_factory
 from participant.node.runs import MemberRun, NoSession, Own
 from participant.node.vault import Vault
@@ -31,7 +38,13 @@ from participant.node.witnesses import WitnessFile
 from participant.store import Store
 from participant.store.registers import Decision
 from shared.clock import Clock, SystemClock
-from shared.errors import MalformedMessage, PolicyRefused, TouchstoneError, VerificationError
+from shared.errors import (
+    InternalError,
+    MalformedMessage,
+    PolicyRefused,
+    TouchstoneError,
+    VerificationError,
+)
 from shared.fleet.exchange import FAILED, REFUSED, Answer, Instruction
 from shared.fleet.refusals import APPROVAL_PENDING, NOT_YET
 from shared.limits import MIN_GROUP
@@ -71,6 +84,7 @@ class NodeRuntime:
         self._make_learner = make_learner
         self._config = NodeConfig.load(state_dir)
         self._store = Store.open(state_dir, clock=self._clock)
+        self._refusals = RefusalLog(self._store.audit, self._clock)
         self._vault = Vault(state_dir / "secsum")
         self._own = Own(
             self._config.member.index,
@@ -81,6 +95,7 @@ class NodeRuntime:
         )
         key = bytes.fromhex(self._config.alliance.coordinator_public_key)
         self._approvals = Approvals(state_dir, key)
+        self._min_group = unsafe_min_group
         self._drawings = Drawings(
             state_dir / "secsum",
             self._own.index,
@@ -123,42 +138,55 @@ class NodeRuntime:
             _log.warning("step failed", code=error.code, reason=error.message)
             # The message stays here: of a training error it may tell of the records.
             return Answer(FAILED, code=error.code)
+        except Exception as error:  # noqa: BLE001 - whatever was sent, a code is the answer
+            # Neither its text nor its trace: either may quote a record.
+            _log.error("step ended unexpectedly", error=type(error).__name__)
+            with suppress(TouchstoneError):
+                self._refusals.failure(error)
+            return Answer(FAILED, code=InternalError.code)
 
     # -- steps ------------------------------------------------------------------------------
 
     def commit_to_draw(self, instruction: Instruction) -> Answer:
         """Commit to a nonce for drawing the groups of the roster accepted here."""
         roster = Peers(self._dir).roster()
-        return Answer(payload=self._drawings.commit(instruction.payload, roster))
+        with self._refusals.of_drawing(instruction.payload):
+            return Answer(payload=self._drawings.commit(instruction.payload, roster))
 
     def reveal_for_draw(self, instruction: Instruction) -> Answer:
         """Reveal the nonce, now that everybody has committed."""
         roster = Peers(self._dir).roster()
-        return Answer(payload=self._drawings.reveal(instruction.payload, roster))
+        with self._refusals.of_drawing(instruction.payload):
+            return Answer(payload=self._drawings.reveal(instruction.payload, roster))
 
     def consent(self, instruction: Instruction) -> Answer:
         """Say whether this member would agree to a run by now; nothing is joined."""
-        verified = self._verify(instruction.manifest)
-        with self._noted(verified):
-            self._agree(verified, instruction.manifest)
+        with self._refusals.of_manifest(instruction.manifest):
+            verified = self._verify(instruction.manifest)
+            with self._noted(verified):
+                self._agree(verified, instruction.manifest)
         return Answer()
 
     def advertise(self, instruction: Instruction) -> Answer:
         """Check the manifest against the policy; agree with protocol keys, or refuse."""
         self._wipe_expired()
-        verified = self._verify(instruction.manifest)
+        with self._refusals.of_manifest(instruction.manifest):
+            verified = self._verify(instruction.manifest)
         head = peek(instruction.payload)
         if head.run_id != verified.manifest.run_id:
             raise MalformedMessage("the request is of another run than the manifest")
         with self._noted(verified):
-            run = self._agree(verified, instruction.manifest)
+            with self._refusals.of_manifest(instruction.manifest):
+                run = self._agree(verified, instruction.manifest)
             payload = run.advertise(instruction.payload, head.session_id, head.ordinal)
         return Answer(payload=payload)
 
     def step(self, instruction: Instruction) -> Answer:
         """Answer share, confirm, unmask or release."""
         run = self._run(peek(instruction.payload).run_id)
-        return Answer(payload=run.handle(instruction.payload))
+        with self._noted(run.verified, agreeing=False):
+            payload = run.handle(instruction.payload)
+        return Answer(payload=payload)
 
     def masked(self, instruction: Instruction) -> Answer:
         """Train and answer with a masked vector."""
@@ -166,10 +194,8 @@ class NodeRuntime:
             raise MalformedMessage("a round needs a model")
         run = self._run(peek(instruction.payload).run_id)
         with self._noted(run.verified):
-            said = self._approvals.said(run.verified)
-            policy = self._policy()
-            check_round(policy, run.verified.manifest, said, self._clock.now())
-        upload = run.masked(instruction.payload, instruction.model, policy)
+            policy = self._check_round(run)
+            upload = run.masked(instruction.payload, instruction.model, policy)
         return Answer(payload=upload.header, vector=upload.vector)
 
     def ended(self, instruction: Instruction) -> Answer:
@@ -197,32 +223,46 @@ class NodeRuntime:
     def _agree(self, verified: VerifiedManifest, signed: bytes) -> MemberRun:
         manifest, policy = verified.manifest, self._policy()
         self._approvals.keep(verified, signed, self._clock.now())
-        said = self._approvals.said(verified)
+        check_run(policy, manifest, self._facts(policy, verified))
         waiting = self._waiting.get(manifest.run_id)
         if waiting is not None:
-            self._consent(policy, manifest, waiting, said)
+            self._consent(policy, verified, waiting)
         spec = ModelSpec.decode(manifest.model_spec)
         agreed = self._runs.get(manifest.run_id)
         learner = agreed.learner if agreed else self._make_learner(self._store, manifest.kind, spec)
-        self._consent(policy, manifest, learner.facts(), said)
+        self._consent(policy, verified, learner.facts())
         self._drawings.check(manifest)
         self._vault.save_manifest(manifest.run_id, signed)
         return self._keep(verified, policy, Peers(self._dir), learner)
 
-    def _consent(self, policy: Policy, manifest: RunManifest, known: DataFacts, said: Said) -> None:
-        """Ask every rule; remember what the data is like while the run has to wait."""
-        facts = facts_for(
+    def _facts(
+        self, policy: Policy, verified: VerifiedManifest, known: DataFacts = NO_DATA
+    ) -> Facts:
+        return facts_for(
             self._dir,
             self._store,
-            manifest,
+            verified.manifest,
             known,
-            said=said,
+            said=self._approvals.said(verified),
             now=self._clock.now(),
             privacy_delta=policy.privacy_delta,
+            smallest_group=self._min_group,
         )
+
+    def _check_round(self, run: MemberRun) -> Policy:
+        """Hold a run that was agreed to against policy and pins of now; return the policy."""
+        policy = self._policy()
+        facts = self._facts(policy, run.verified)
+        check_round(policy, run.verified.manifest, facts)
+        run.hold_to(policy, facts.pinned)
+        return policy
+
+    def _consent(self, policy: Policy, verified: VerifiedManifest, known: DataFacts) -> None:
+        """Ask every rule; remember what the data is like while the run has to wait."""
+        manifest = verified.manifest
         self._waiting.pop(manifest.run_id, None)
         try:
-            consent(policy, manifest, facts)
+            consent(policy, manifest, self._facts(policy, verified, known))
             if manifest.private and _seldom_usable(manifest, known):
                 _log.warning("a private model of so few rows, or at so small an epsilon, is weak")
         except PolicyRefused as error:
@@ -294,15 +334,20 @@ class NodeRuntime:
                 self._wipe(run_id)
 
     @contextmanager
-    def _noted(self, verified: VerifiedManifest) -> Iterator[None]:
-        """Write down what the block answers to a run, if it is not what was answered last."""
+    def _noted(self, verified: VerifiedManifest, *, agreeing: bool = True) -> Iterator[None]:
+        """Write down what the block answers to a run, if it is not what was answered last.
+
+        A block that is not ``agreeing`` only helps to open sums: that it does says nothing about
+        the next round, that it refuses does.
+        """
         try:
             yield
         except PolicyRefused as error:
             pending = error.reason == APPROVAL_PENDING
             self._note(verified, "pending" if pending else "refused", error.reason)
             raise
-        self._note(verified, "accepted", "")
+        if agreeing:
+            self._note(verified, "accepted", "")
 
     def _note(self, verified: VerifiedManifest, decision: Decision, reason: str) -> None:
         run_id = verified.manifest.run_id.hex()

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 from shared.errors import BadInput
+from shared.privacy.gaussian_dp import gaussian_epsilon
 from shared.secagg.tail import LOSS_CAP, LOSS_UNIT
 
 if TYPE_CHECKING:
@@ -25,6 +26,16 @@ MECHANISMS: tuple[Mechanism, ...] = ("gaussian", "laplace", "none")
 
 GRID = 1e-3
 """Width of a step of a privacy loss distribution. Finer ones move the fifth digit of epsilon."""
+
+MAX_MU = 20.0
+MAX_LAPLACE = 250.0
+"""Total mu, and span of all Laplace losses, up to which distributions are composed. A distribution
+has as many steps of the grid as its losses span, and a coordinator chooses the amounts: one round
+with an evaluation epsilon of four million would ask for 60 GiB. More than this is above every
+budget a policy can have (100), so a bound that takes no memory says as much."""
+
+_TAIL = 35.0
+"""Natural logarithm of one over the tails that a composed distribution is cut off at."""
 
 
 @dataclass(frozen=True, order=True)
@@ -61,7 +72,8 @@ def gaussian(multipliers: Iterable[float]) -> Charge:
 def epsilon_of(charges: Iterable[Charge], delta: float) -> float:
     """Return the epsilon that all charges together spend at ``delta``.
 
-    Updates without noise are left out; say so wherever the figure is shown.
+    Updates without noise are left out; say so wherever the figure is shown. Amounts beyond
+    :data:`MAX_MU` or :data:`MAX_LAPLACE` are added up instead of composed: more, never less.
 
     Raises:
         BadInput: delta is not between 0 and 1.
@@ -72,7 +84,19 @@ def epsilon_of(charges: Iterable[Charge], delta: float) -> float:
     # Gaussians compose exactly by the sum of squares, so one distribution stands for all of them.
     mu = math.sqrt(sum(c.amount**2 for c in noisy if c.mechanism == "gaussian"))
     others = Counter(charge.amount for charge in noisy if charge.mechanism == "laplace")
+    if mu > MAX_MU or _span(others) > MAX_LAPLACE:
+        return gaussian_epsilon(mu, delta) + sum(e * count for e, count in others.items())
     return _composed(mu, tuple(sorted(others.items())), delta)
+
+
+def _span(laplace: Mapping[float, int]) -> float:
+    """Return about how far losses reach: their sum, or less where many small ones even out.
+
+    The second is by concentrated differential privacy (Bun and Steinke, TCC 2016).
+    """
+    rho = sum(count * epsilon**2 / 2 for epsilon, count in laplace.items())
+    total = sum(count * epsilon for epsilon, count in laplace.items())
+    return min(total, rho + 2 * math.sqrt(rho * _TAIL))
 
 
 @cache

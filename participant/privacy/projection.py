@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from participant.privacy.accounting import Charge, epsilon_of, gaussian
-from shared.privacy.gaussian_dp import PureUses
+from shared.privacy.gaussian_dp import PureUses, gaussian_epsilon
 from shared.privacy.terms import evaluation_epsilon, plan_privacy
 from shared.trust.manifest import RunManifest
 
@@ -30,10 +30,15 @@ def evaluation_charge(manifest: RunManifest) -> Charge:
 
 def run_charges(manifest: RunManifest) -> list[Charge]:
     """Return every charge of a run in which no round has to be repeated."""
-    charges = [training_charge(manifest)] * manifest.rounds
-    rounds = range(1, manifest.rounds + 1)
+    return charges_left(manifest, 0)
+
+
+def charges_left(manifest: RunManifest, begun: int) -> list[Charge]:
+    """Return the charges of the rounds after round ``begun``, none of which has to be repeated."""
+    rounds = range(begun + 1, manifest.rounds + 1)
     evaluations = sum(manifest.evaluates_in(number) for number in rounds)
-    return charges + [evaluation_charge(manifest)] * evaluations
+    each = evaluation_charge(manifest)
+    return [training_charge(manifest)] * len(rounds) + [each] * evaluations
 
 
 def planned_charges(
@@ -51,6 +56,24 @@ def planned_charges(
 
 
 @dataclass(frozen=True)
+class Spent:
+    """What the ledger holds against one run.
+
+    Attributes:
+        elsewhere: charges of other runs.
+        here: charges of this run so far, repeated rounds included.
+        begun: the latest round of this run that was charged, 0 for none.
+    """
+
+    elsewhere: tuple[Charge, ...] = ()
+    here: tuple[Charge, ...] = ()
+    begun: int = 0
+
+
+NOTHING_SPENT = Spent()
+
+
+@dataclass(frozen=True)
 class Projection:
     """What a run would cost; stays at the member.
 
@@ -65,17 +88,45 @@ class Projection:
     spent: float
 
 
-def project(manifest: RunManifest, elsewhere: Iterable[Charge], delta: float) -> Projection:
+def project(manifest: RunManifest, spent: Spent, delta: float) -> Projection:
     """Return what a run costs by itself and on top of what other runs have cost.
+
+    A run that repeated rounds costs more than it was planned to: in the total it counts whole, or
+    as what it was charged so far and what is left of it, whichever is more.
 
     Args:
         manifest: the run's.
-        elsewhere: the ledger's charges but those of this run, which is projected whole.
+        spent: what the ledger holds.
         delta: the policy's, for everything together.
     """
-    return project_charges(
-        run_charges(manifest), elsewhere, delta, manifest.privacy.delta if manifest.private else 0
+    whole = project_charges(
+        run_charges(manifest),
+        spent.elsewhere,
+        delta,
+        manifest.privacy.delta if manifest.private else 0,
     )
+    if not spent.here:
+        return whole
+    # After the last round, all that can still be asked for is that round once more.
+    begun = min(spent.begun, manifest.rounds - 1)
+    going_on = [*spent.elsewhere, *spent.here, *charges_left(manifest, begun)]
+    return replace(whole, total=max(whole.total, epsilon_of(going_on, delta)))
+
+
+def run_epsilon(manifest: RunManifest) -> float:
+    """Return the epsilon of a run by itself, at its own delta; infinite without noise."""
+    if not manifest.private:
+        return math.inf
+    return epsilon_of(run_charges(manifest), manifest.privacy.delta)
+
+
+def surely_above(manifest: RunManifest, epsilon: float, delta: float) -> bool:
+    """Tell whether the run's record noise alone spends more than ``epsilon`` at ``delta``.
+
+    In closed form and so at once; evaluations and other runs only ever add to it.
+    """
+    mu = training_charge(manifest).amount * math.sqrt(manifest.rounds)
+    return gaussian_epsilon(mu, delta) > epsilon
 
 
 def project_charges(

@@ -85,5 +85,27 @@ def gaussian_mu(epsilon: float, delta: float, uses: PureUses = NO_USES) -> float
     return low
 
 
+def gaussian_epsilon(mu: float, delta: float) -> float:
+    """Return the epsilon at which total cost ``mu`` >= 0 is private with ``delta``, rounded up.
+
+    Raises:
+        ValueError: mu is negative or not finite, or delta not between 0 and 1.
+    """
+    if not (0 <= mu < math.inf and 0 < delta < 1):
+        raise ValueError("mu must be finite and not negative, and delta between 0 and 1")
+    if mu == 0 or gaussian_delta(0.0, mu) <= delta:
+        return 0.0
+    low, high = 0.0, mu
+    while gaussian_delta(high, mu) > delta:
+        high *= 2
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        if gaussian_delta(middle, mu) > delta:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
 def _normal_tail(x: float) -> float:
     return 0.5 * math.erfc(x / math.sqrt(2))

@@ -39,6 +39,7 @@ USUAL_EPSILON = 4.0
 _REFERENCE = 8.0
 DELTA_UNIT = 1e-9
 MAX_DELTA = 1e-3
+MAX_EPSILON = 100.0
 MAX_STEPS = 1000
 MIN_NOISE = 0.01
 """Smallest noise multiplier: with less, squares of whole numbers would not fit 64 bits."""

@@ -83,6 +83,10 @@ class Member:
         """The session's terms."""
         return self._me.state.terms
 
+    def hold_to(self, limits: MemberLimits) -> None:
+        """Check rounds from now on by these limits: a person may have changed them meanwhile."""
+        self._me.limits = limits
+
     @property
     def closed(self) -> bool:
         """The session is over for this member: wiped, complained about or replaced."""

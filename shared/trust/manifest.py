@@ -32,6 +32,9 @@ DOMAIN = "touchstone/run-manifest/v1"
 SIGNED_DOMAIN = "touchstone/signed-run-manifest/v1"
 KINDS = ("listing", "shop")
 WEIGHTINGS = ("uniform", "bucketed")
+MAX_EPOCHS = 1000
+"""Passes over a member's records a round. An operator may ask for a hundred; a manifest that asks
+for billions would keep a node busy for ever."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,19 @@ class TrainingTerms:
     batch_size: int = 32
     full_weight_rows: int = 2000
     weighting: str = "uniform"
+
+    def check(self, *, private: bool) -> None:
+        """Refuse what nobody can train by, or would never be done with.
+
+        Raises:
+            MalformedMessage: a number is 0, or there are more than :data:`MAX_EPOCHS` passes.
+        """
+        # Private steps are over all records: there is no batch.
+        used = [self.learning_rate_milli, self.full_weight_rows]
+        if min(used if private else [*used, self.batch_size]) < 1:
+            raise MalformedMessage("the run's training has a rate or size of 0")
+        if not 1 <= self.local_epochs <= MAX_EPOCHS:
+            raise MalformedMessage(f"the run's training has more than {MAX_EPOCHS} passes, or none")
 
     def weight(self, rows: int) -> float:
         """Return the weight of a member with ``rows`` training rows: a bucket, never a count."""
@@ -200,6 +216,7 @@ class RunManifest:
             raise MalformedMessage("the manifest expires before it begins")
         self.drawing.check(len(indices))
         self.privacy.check(private=self.private)
+        self.training.check(private=self.private)
         if self.private and self.training.weighting != "uniform":
             raise MalformedMessage("a member's weight would tell the size of its private records")
         if self.robust not in ROBUST:

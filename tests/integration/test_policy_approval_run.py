@@ -12,9 +12,11 @@ import pytest
 from coordinator.db.records import RunState
 from coordinator.rounds.courier import Courier
 from participant.node import decide
+from participant.node.peers import PINS_FILE
 from participant.node.runtime import NodeRuntime
 from participant.store import Store
 from shared.clock import FixedClock, SystemClock
+from shared.files import write_atomic
 from shared.fleet.exchange import MASKED
 from tests.support.commands import data
 from tests.support.docs import ROOT
@@ -172,3 +174,50 @@ def test_hours_and_threads_hold_in_every_round(tmp_path):
         answers = [e.body["reason_code"] for e in store.audit.events() if e.kind == "run.answered"]
         store.close()
         assert answers == ["", "outside_hours"]
+
+
+def test_pins_cohort_and_privacy_hold_from_the_next_round(tmp_path):
+    with federation(tmp_path, members=12) as fed:
+        run_id = fed.start(SETTINGS.model_copy(update={"rounds": 2, "n_min": 9}))
+
+        def change_in_round_one(message):
+            if message.metadata.message_type == MASKED and message.metadata.group_id == "1":
+                for member, rule in ((10, "require_record_dp = true"), (11, "min_cohort = 12")):
+                    kept = [line for line in POLICY.splitlines() if line.split()[0] not in rule]
+                    path = fed.alliance.dir_of(f"member-{member}") / "policy.toml"
+                    write_atomic(path, "\n".join([*kept, rule, ""]).encode(), mode=0o600)
+                (fed.alliance.dir_of("member-12") / PINS_FILE).write_text("[pinned]\n")
+            return False
+
+        fed.grid.lose_reply = change_in_round_one
+        run = fed.drive(run_id)
+        assert run.state is RunState.COMPLETED
+        assert fed.rounds(run_id)[-1].survivors == tuple(range(1, 10))
+        assert fed.refusals(run_id) == {
+            10: "privacy_floor",
+            11: "cohort_too_small",
+            12: "too_few_known_peers",
+        }
+
+
+def test_a_member_outside_its_hours_comes_back_into_the_same_session(tmp_path):
+    """Its refusal no longer stands then, and nobody had to set up a session for it."""
+    with federation(tmp_path) as fed:
+        path = fed.alliance.dir_of("member-5") / "policy.toml"
+        run_id = fed.start(SETTINGS.model_copy(update={"rounds": 3}))
+        later = (SystemClock().now().hour + 3) % 24
+
+        def hours(message):
+            if message.metadata.message_type == MASKED:
+                shut = f'hours = "{later:02}:00-{(later + 1) % 24:02}:00"\n'
+                text = POLICY + (shut if message.metadata.group_id == "1" else "")
+                write_atomic(path, text.encode(), mode=0o600)
+            return False
+
+        fed.grid.lose_reply = hours
+        assert fed.drive(run_id).state is RunState.COMPLETED
+        survivors = [item.survivors for item in fed.rounds(run_id)]
+        assert survivors == [(1, 2, 3, 4, 5), (1, 2, 3, 4), (1, 2, 3, 4, 5)]
+        assert fed.refusals(run_id) == {}
+        events = fed.database.read("audit", lambda unit: list(unit.audit.events()))
+        assert [e.kind for e in events].count("session.opened") == 1

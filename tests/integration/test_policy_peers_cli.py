@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 
 from coordinator.enrolment.service import roster
+from participant.node import registry_client
 from participant.node.keystore import identity_key
 from participant.node.peers import Peers
-from shared.errors import Exit
+from participant.store.audit import AuditLog
+from shared.errors import Exit, StorageError
 from shared.trust.roster import Roster
 from tests.support.alliance import found_alliance
 from tests.support.commands import data, run
@@ -79,3 +81,31 @@ def test_what_cannot_be_a_pin_is_refused(pair):
     assert run(amber, "peers", "phrase", "amber")[0] == Exit.USAGE
     assert run(amber, "peers", "phrase", "nobody")[0] == Exit.CONFIG
     assert Peers(amber).pins() == {}
+
+
+def test_nothing_changes_that_is_not_in_the_audit_log(pair, monkeypatch):
+    alliance, current = pair
+    amber = accept(alliance, "amber", current)
+    words = data(amber, "peers", "phrase", "birch")["phrase"]
+    pin = ("peers", "pin", "birch", "--phrase", words)
+    later = replace(current, epoch=current.epoch + 1)
+    monkeypatch.setattr(registry_client, "fetch_roster", lambda _folder: later)
+
+    def full(*_arguments, **_options):
+        raise StorageError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(AuditLog, "append", full)
+        assert run(amber, *pin)[0] == Exit.CONFIG
+        assert run(amber, "peers", "accept")[0] == Exit.CONFIG
+    assert (Peers(amber).pins(), Peers(amber).roster()) == ({}, current)
+    assert run(amber, *pin)[0] == run(amber, "peers", "accept")[0] == Exit.OK
+    assert Peers(amber).roster() == later
+    monkeypatch.setattr(AuditLog, "append", full)
+    assert run(amber, "peers", "unpin", "birch")[0] == Exit.CONFIG
+    assert Peers(amber).pins().keys() == {"birch"}
+
+
+def test_peers_of_a_folder_that_has_not_joined_are_an_error(tmp_path):
+    assert run(tmp_path / "typo", "peers", "list")[0] == Exit.CONFIG
+    assert not (tmp_path / "typo").exists()

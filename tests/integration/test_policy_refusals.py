@@ -9,15 +9,17 @@ import pytest
 from typer.testing import CliRunner
 
 from coordinator.cli.main import app as coordinator_app
+from coordinator.rounds.plan import RunSettings
 from participant.node import approvals, decide, runtime
 from participant.node.reasons import REASONS, refusal, told_to_coordinator
 from shared.clock import SystemClock
 from shared.errors import Exit, InternalError, StateError
 from shared.fleet.exchange import FAILED, REFUSED
 from shared.fleet.refusals import DATA_NOT_READY, NOT_YET, UNEXPLAINED
+from tests.support.commands import data
 from tests.support.commands import run as command
 from tests.support.refusals import MEMBER, Case
-from tests.support.runs import federation
+from tests.support.runs import SETTINGS, federation
 
 RECORDS = {"too_few_rows", "too_few_of_a_class", "data_contract"}
 """Reasons that follow from a member's records."""
@@ -38,24 +40,6 @@ def case(shared_case):
 
 
 # -- every code, on both sides -------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("code", sorted(REASONS))
-def test_a_refusal_for_any_reason_is_in_both_audit_logs(case, code, monkeypatch):
-    def objects(*_arguments):
-        raise refusal(code)
-
-    monkeypatch.setattr(runtime, "consent", objects)
-    run_id = case.start()
-    told = case.ask(run_id)
-    assert told == told_to_coordinator(code)
-    assert case.coordinator_log(run_id) == [(MEMBER, told)]
-    assert case.fed.refusals(run_id) == {MEMBER: told}
-    given = case.member_log(run_id)
-    assert [(item.reason, item.told) for item in given] == [(code, told)]
-    assert case.ask(run_id) == told
-    assert len(case.member_log(run_id)) == len(case.coordinator_log(run_id)) == 1
-    assert case.store.audit.verify().seq > 0
 
 
 def test_a_reason_that_is_not_listed_cannot_be_given():
@@ -219,6 +203,27 @@ def test_explain_shows_the_manifest_every_rule_and_what_was_answered(case):
     assert told["answers"][0]["at"]
     text = command(case.folder, "run", "explain", run_id[:12])[1]
     assert "this node would say no: purpose_not_allowed" in text
+
+
+def test_explain_shows_what_protects_records_the_model_and_the_weights(case):
+    private = RunSettings(**{**SETTINGS.model_dump(), "rounds": 2, "dp_epsilon": 8.0})
+    run_id = case.start(private)
+    case.ask(run_id)
+    told = data(case.folder, "run", "explain", run_id[:12], exit_code=None)["run"]
+    stated = case.context(run_id).manifest
+    assert told["record_privacy"]["epsilon"] == 8.0
+    assert told["record_privacy"]["delta"] == pytest.approx(1e-5)
+    assert told["record_privacy"]["noise"] == stated.privacy.noise
+    assert (told["model"]["kind"], told["model"]["hash_bits"]) == ("hashed-linear-v1", 14)
+    text = command(case.folder, "run", "explain", run_id[:12])[1]
+    assert "epsilon 8 at delta 1e-05 for the whole run, 3 noisy steps a round" in text
+    assert "model hashed-linear-v1, 2^14 rows; members weigh uniform" in text
+    plain = case.start()
+    case.ask(plain)
+    assert (
+        data(case.folder, "run", "explain", plain, exit_code=None)["run"]["record_privacy"] is None
+    )
+    assert "single records not protected" in command(case.folder, "run", "explain", plain)[1]
 
 
 def test_explain_of_a_run_nobody_asked_about_is_an_error(case):

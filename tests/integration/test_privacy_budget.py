@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flwr.app import Message
 
 from coordinator.db.records import RunState
 from coordinator.rounds.plan import RunSettings
@@ -14,8 +15,13 @@ from participant.cli.main import app
 from participant.privacy.accounting import Charge
 from participant.store import Store
 from shared.console import run_app
+from shared.errors import Exit
+from shared.fleet.exchange import MASKED
 from shared.secagg import Member
+from tests.support.commands import data
+from tests.support.commands import run as command
 from tests.support.runs import SETTINGS, Federation, federation
+from tests.support.waiting import PATIENCE_S
 
 PRIVATE = RunSettings(**{**SETTINGS.model_dump(), "rounds": 2, "dp_epsilon": 8.0})
 
@@ -82,6 +88,45 @@ def test_the_ledger_holds_exactly_what_the_manifest_says_each_vector_costs(
     assert sorted(rows) == sorted(expected)
 
 
+def test_a_budget_that_repeated_rounds_use_up_ends_the_run(tmp_path: Path) -> None:
+    """Two answers are lost on the way; what is left of the budget does not last for the run."""
+    with federation(tmp_path) as fed:
+        for folder in folders(fed):
+            set_policy(folder, "privacy_budget = 7.8\n")
+        lost: list[int] = []
+
+        def lose(message: Message) -> bool:
+            first = message.metadata.message_type == MASKED and message.metadata.group_id == "1"
+            if first and len(lost) < 2:
+                lost.append(message.metadata.dst_node_id)
+                return True
+            return False
+
+        fed.grid.lose_reply = lose
+        run_id = fed.start(PRIVATE)
+        thread = fed.in_background(run_id)
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive(), "the run goes on for ever"
+        run = fed.run(run_id)
+        assert (run.state, run.reason_code) == (RunState.FAILED, "too_few_members")
+        refused = fed.refusals(run_id)
+        assert set(refused.values()) == {"privacy_budget"}
+        assert len(fed.rounds(run_id)) < 6
+        member = min(refused)
+        folder = folders(fed)[member - 1]
+        code, printed = command(folder, "run", "explain", run_id[:12])
+        assert code == Exit.POLICY
+        assert "this node would say no: privacy_budget" in printed
+        told = data(folder, "run", "explain", run_id[:12], exit_code=Exit.POLICY)["answers"]
+        assert [(item["decision"], item["reason"]) for item in told] == [
+            ("accepted", ""),
+            ("refused", "privacy_budget"),
+        ]
+        events = fed.database.read("audit", lambda unit: list(unit.audit.events()))
+        noted = {e.body["member"] for e in events if e.kind == "run.refused"}
+        assert noted == set(refused)
+
+
 def test_a_crash_between_charge_and_masking_never_counts_too_little(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +154,21 @@ def test_a_crash_between_charge_and_masking_never_counts_too_little(
         assert set(at_mask) <= set(charged)
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--epsilon", "nan"), ("--epsilon", "inf"), ("--epsilon", "100000"), ("--epsilon", "0"),
+        ("--delta", "1e-12"), ("--delta", "1e-9"), ("--delta", "nan"), ("--delta", "0.5"),
+        ("--rounds", "0"), ("--rounds", "10001"), ("--evaluations", "-1"), ("--evaluations", "11"),
+    ],
+)  # fmt: skip
+def test_a_run_that_could_not_be_started_is_not_projected(
+    tmp_path: Path, option: tuple[str, str]
+) -> None:
+    (tmp_path / "policy.toml").write_text("")
+    assert command(tmp_path, "privacy", "project", *option)[0] == Exit.USAGE
+
+
 def test_project_says_no_with_exit_code_8_and_ledger_tells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,6 +189,10 @@ def test_project_says_no_with_exit_code_8_and_ledger_tells(
     store.close()
     assert run("privacy", "project", *here, "--epsilon", "8") == 8
     assert "budget" in capsys.readouterr().err
+    assert run("privacy", "project", *here, "--epsilon", "8", "--json") == 8
+    over = json.loads(capsys.readouterr().out)["data"]
+    assert (over["within_budget"], over["reason"]) == (False, "privacy_budget")
+    assert over["total_epsilon"] > over["budget"] > over["spent_epsilon"]
     assert run("privacy", "ledger", *here, "--json") == 0
     told = json.loads(capsys.readouterr().out)["data"]
     assert [one["run_id"] for one in told["runs"]] == ["ab" * 16, "cd" * 16]

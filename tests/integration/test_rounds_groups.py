@@ -18,6 +18,7 @@ from coordinator.rounds.journal import Journal
 from participant.node.drawings import Drawings
 from participant.node.witnesses import WitnessFile
 from shared.errors import BadInput
+from shared.files import write_atomic
 from shared.fleet.exchange import COMMIT_TO_DRAW, MASKED, REVEAL_FOR_DRAW
 from shared.model.layout import ModelSpec, init_vector
 from shared.secagg.groups import MEAN, MEDIAN
@@ -157,6 +158,29 @@ def test_a_group_whose_members_refuse_is_out_of_the_run_and_the_others_go_on(tmp
         assert run.state is RunState.COMPLETED
         assert [record.place for record in records(fed, run)] == [(1, 2), (2, 2)]
         assert set(fed.refusals(run.run_id)) == set(groups[0][:2])
+        assert kinds(fed)["group.refused"] == 1
+
+
+def test_a_group_whose_members_refuse_in_a_round_is_out_of_the_run_from_there(tmp_path):
+    with federation(tmp_path, 2 * SIZE, step=lambda _i: STEP, min_group=SIZE) as fed:
+        run_id = fed.start(TWO.model_copy(update={"rounds": 3}))
+
+        def refuse_after_round_one(message):
+            said = message.metadata
+            if said.message_type == MASKED and said.group_id == "1":
+                groups = fed.manifest(run_id).groups
+                if said.dst_node_id in groups[0][:2]:
+                    path = list(fed.alliance.member_dirs.values())[said.dst_node_id - 1]
+                    other = POLICY.replace("counterfeit-detection", "else").encode()
+                    write_atomic(path / "policy.toml", other, mode=0o600)
+            return False
+
+        fed.grid.lose_reply = refuse_after_round_one
+        run = fed.drive(run_id)
+        assert run.state is RunState.COMPLETED
+        assert [record.place for record in records(fed, run)] == [(1, 1), (1, 2), (2, 2), (3, 2)]
+        groups = fed.manifest(run.run_id).groups
+        assert fed.refusals(run_id) == dict.fromkeys(groups[0][:2], "purpose_not_allowed")
         assert kinds(fed)["group.refused"] == 1
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from coordinator.cli.main import app as coordinator_app
 from coordinator.db.records import RunState
 from coordinator.rounds.journal import Journal
+from shared.errors import Exit
 from shared.fleet.exchange import ADVERTISE, MASKED, UNMASK
 from shared.model.bundle import UnverifiedBundle
 from shared.model.layout import ModelSpec, init_vector
@@ -27,6 +30,12 @@ def released_vector(fed, run):
         .verify(public, expected_feature_space=None, min_sequence=1)
         .vector
     )
+
+
+def watched(fed, run):
+    """Return the exit code of `run watch` for a run that has ended."""
+    words = ["run", "watch", run.run_id, "--dir", str(fed.alliance.coordinator_dir)]
+    return CliRunner().invoke(coordinator_app, words).exit_code
 
 
 def clipped_mean(steps):
@@ -89,6 +98,7 @@ def test_too_many_refusals_fail_the_run_at_once(tmp_path):
         run = fed.drive(fed.start())
         assert (run.state, run.reason_code) == (RunState.FAILED, "too_few_members")
         assert run.release_id is None
+        assert watched(fed, run) == Exit.POLICY
 
 
 def test_a_member_that_comes_back_joins_the_next_session(tmp_path):
@@ -191,3 +201,4 @@ def test_two_burnt_rounds_in_a_row_fail_the_run(tmp_path, monkeypatch):
         assert (run.state, run.reason_code) == (RunState.FAILED, "burnt_twice")
         assert run.release_id is None
         assert len(Journal(fed.folder(run.run_id)).transcript()) == 2
+        assert watched(fed, run) == Exit.FAILED

@@ -6,15 +6,19 @@ from contextlib import suppress
 from dataclasses import replace
 
 from coordinator.enrolment.files import load_signing_key
+from coordinator.enrolment.service import roster
 from coordinator.rounds.context import RunContext
+from coordinator.rounds.drawing import GroupDraw
 from coordinator.rounds.setup import Refusals
 from coordinator.rounds.waiting import ask_waiting
 from participant.node import explain
+from participant.node.peers import PINS_FILE
 from participant.node.reasons import REASONS, told_to_coordinator
 from participant.node.runtime import NodeRuntime
 from participant.store import Store
 from shared.clock import SystemClock
-from shared.fleet.exchange import Instruction
+from shared.fleet.exchange import COMMIT_TO_DRAW, Instruction
+from shared.trust.grouping import sign_call
 from shared.trust.manifest import sign_manifest
 from tests.support.runs import POLICY, SETTINGS, KnownLearner
 
@@ -29,13 +33,21 @@ class Case:
         self.folder = fed.alliance.dir_of(NAME)
         self.known = KnownLearner(0.01, None).facts()
         self.store = Store.open(self.folder)
+        self._pins = (self.folder / PINS_FILE).read_text()
 
     def reset(self):
         self.known = KnownLearner(0.01, None).facts()
         self.policy()
+        self.fed.grid.absent.clear()
+        self.fed.grid.lose_reply = lambda _message: False
+        (self.folder / PINS_FILE).write_text(self._pins)
+        self.restart()
+
+    def restart(self, **options):
         with suppress(KeyError):
             self.fed.nodes.restart(MEMBER)
-        self.fed.nodes.running[MEMBER] = NodeRuntime(self.folder, make_learner=self._learner)
+        options = {"make_learner": self._learner, **options}
+        self.fed.nodes.running[MEMBER] = NodeRuntime(self.folder, **options)
 
     def _learner(self, _store, _kind, spec):
         return KnownLearner(0.01, spec, self.known)
@@ -76,6 +88,24 @@ class Case:
         node = self.fed.nodes.runtime(MEMBER)
         manifest = self.context(run_id).signed_manifest
         return node.answer(node.consent, Instruction(manifest=manifest))
+
+    def draw(self, run_id, body, action=COMMIT_TO_DRAW):
+        """Call the member to a drawing as the coordinator does; return the call, signed."""
+        context = self.context(run_id)
+        desk = GroupDraw(
+            context.directory,
+            roster(self.fed.database),
+            context.settings,
+            key=context.key,
+            courier=context.courier,
+            book=context.book,
+        )
+        call = sign_call(body.encode(), context.key)
+        list(desk._ask(action, call, {MEMBER}))
+        return call
+
+    def member_events(self, kind):
+        return [event.body for event in self.store.audit.events() if event.kind == kind]
 
     def member_log(self, run_id):
         return explain.answers_to(self.store, bytes.fromhex(run_id))

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from coordinator.config import CoordinatorConfig
 from participant.node.config import NodeConfig
 from participant.node.policy import Policy
+from participant.node.reasons import REASONS, told_to_coordinator
 from tests.support.docs import ROOT
 
 PAGE = (ROOT / "docs" / "reference" / "configuration.md").read_text("utf-8")
@@ -73,3 +74,12 @@ def test_environment_variables_of_the_commands_are_described() -> None:
     }
     assert found
     assert {name for name in found if f"`{name}" not in PAGE} == set()
+
+
+def test_the_threat_model_judges_every_code_that_a_refusal_tells() -> None:
+    page = (ROOT / "docs" / "explanation" / "threat-model.md").read_text("utf-8")
+    section = page.split("## What a refusal tells")[1].split("\n## ")[0]
+    told = [line.split("|")[1] for line in section.split("\n") if line.startswith("| `")]
+    assert {code for cell in told for code in re.findall(r"`(\w+)`", cell)} == {
+        told_to_coordinator(code) for code in REASONS
+    }

@@ -7,7 +7,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from participant.node.consent import Facts, consent, projected_epsilon
+from participant.node.consent import (
+    RULES,
+    Facts,
+    Stage,
+    check_round,
+    check_run,
+    consent,
+    projected_epsilon,
+)
 from participant.node.policy import Policy, load_policy, write_default
 from shared.errors import ConfigError, Exit, PolicyRefused
 from shared.trust.manifest import EvaluationTerms, SecureSumTerms
@@ -87,6 +95,56 @@ CASES = [
 @pytest.mark.parametrize(("expected", "case"), CASES)
 def test_each_rule_has_its_reason(expected, case):
     assert reason(**case) == expected
+
+
+ROUND_CASES = [
+    ("purpose_not_allowed", {"policy": GENEROUS.model_copy(update={"allowed_purposes": ()})}),
+    ("too_few_known_peers", {"facts": replace(FACTS, pinned=frozenset({3}))}),
+    ("cohort_too_small", {"policy": GENEROUS.model_copy(update={"min_cohort": 5})}),
+    ("colluder_bound", {"policy": GENEROUS.model_copy(update={"max_colluders": 2})}),
+    ("privacy_floor", {"policy": GENEROUS.model_copy(update={"require_record_dp": True})}),
+    ("refused_by_person", {"facts": replace(FACTS, said="refused")}),
+    ("outside_hours", {"policy": GENEROUS.model_copy(update={"hours": "01:00-02:00"})}),
+]
+
+
+@pytest.mark.parametrize(("expected", "case"), ROUND_CASES)
+def test_what_may_change_is_asked_again_in_every_round(expected, case):
+    with pytest.raises(PolicyRefused) as refused:
+        check_round(case.get("policy", GENEROUS), manifest(), case.get("facts", FACTS))
+    assert refused.value.reason == expected
+
+
+def test_a_refusal_in_a_round_never_depends_on_records():
+    known_nothing = replace(FACTS, rows=0, smallest_class=0, contract_holds=False)
+    check_round(GENEROUS, manifest(), known_nothing)
+
+
+def test_a_roster_accepted_meanwhile_ends_no_run():
+    grown = Roster(b"a" * 16, 6, entries(9))
+    default = GENEROUS.model_copy(update={"max_colluders": None})
+    check_round(default, manifest(), replace(FACTS, roster=grown))
+
+
+def test_rules_that_need_records_are_asked_after_all_that_do_not():
+    stages = [rule.stage for rule in RULES]
+    assert stages == sorted(stages)
+    assert {rule.name for rule in RULES if rule.stage is Stage.RECORDS} == {
+        "min_training_rows",
+        "min_class_rows",
+        "data_contract",
+    }
+    poor = replace(FACTS, rows=0, smallest_class=0, contract_holds=False)
+    check_run(GENEROUS, manifest(), poor)
+    assert reason(facts=replace(poor, epsilon_spent=99.0)) == "epsilon_budget"
+
+
+def test_the_colluders_wanted_are_those_of_the_group_that_is_checked():
+    rule = next(rule for rule in RULES if rule.name == "max_colluders")
+    default = GENEROUS.model_copy(update={"max_colluders": None})
+    in_group = replace(FACTS, roster=Roster(b"a" * 16, 5, entries(90)), group_size=45)
+    assert rule.wanted(default, in_group) == "at least 14"
+    assert rule.wanted(default, replace(in_group, group_size=0)) == "at least 29"
 
 
 def test_projected_epsilon_counts_the_evaluating_rounds():

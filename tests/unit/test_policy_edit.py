@@ -137,6 +137,9 @@ def test_set_writes_all_rules_or_none(folder):
         ("min_cohort", "4", "no_such", "1"),
         ("min_cohort",),
         ("min_cohort", "4", "min_cohort", "5"),
+        ("min_cohort", "4", "--unset", "min_cohort"),
+        ("evaluation_epsilon_budget", "inf"),
+        ("privacy_delta", "nan"),
         (),
     ):
         assert run(folder, "policy", "set", *words)[0] == Exit.USAGE
@@ -179,7 +182,14 @@ def test_every_change_by_command_is_audited_with_the_file_it_replaced(folder):
     run(folder, "policy", "set", "threads", "3")
     events = data(folder, "audit", "show")["events"]
     assert [(e["kind"], e["body"]) for e in events] == [
-        ("policy.set", {"rules": ["threads"], "sha256_before": digest})
+        (
+            "policy.set",
+            {
+                "rules": ["threads"],
+                "sha256_before": digest,
+                "sha256_after": data(folder, "policy", "show")["sha256"],
+            },
+        )
     ]
 
 
@@ -199,3 +209,36 @@ def test_check_notes_what_is_wide_and_what_refuses_everything(folder):
     wide = " ".join(data(folder, "policy", "check")["notes"])
     for word in ("approval", "min_cohort", "min_known_peers", "max_colluders", "chmod"):
         assert word in wide
+
+
+def test_every_rule_is_shown_as_the_file_would_have_it(folder):
+    shown = run(folder, "policy", "show")[1]
+    lines = shown.splitlines()[: len(Policy.model_fields)]
+    read = tomllib.loads("\n".join(lines))
+    assert checked(read) == Policy()
+    assert read.keys() | {"max_colluders"} == Policy.model_fields.keys()
+    assert "# max_colluders = none" in shown
+
+
+def test_infinity_is_no_budget(folder):
+    (folder / "policy.toml").write_text("evaluation_epsilon_budget = inf\n")
+    assert run(folder, "policy", "check")[0] == Exit.CONFIG
+
+
+@pytest.mark.parametrize(
+    ("rules", "word"),
+    [
+        ("require_record_dp = false", "privacy_budget bounds private runs only"),
+        ("evaluation_epsilon_budget = 1000.0", "evaluation_epsilon_budget is 1000"),
+        ("min_training_rows = 1", "min_training_rows is 1"),
+        ("min_class_rows = 0", "min_class_rows is 0"),
+        ("privacy_delta = 1e-3\nmin_training_rows = 1000", "one in so many rows"),
+    ],
+)
+def test_what_the_privacy_rules_leave_unbounded_is_named(folder, rules, word):
+    path = folder / "policy.toml"
+    path.write_text("require_record_dp = true\nevaluation_epsilon_budget = 10.0\n")
+    assert word not in " ".join(data(folder, "policy", "check")["notes"])
+    kept = [line for line in path.read_text().splitlines() if line.split()[0] not in rules]
+    path.write_text("\n".join([*kept, rules, ""]))
+    assert word in " ".join(data(folder, "policy", "check")["notes"])

@@ -10,14 +10,28 @@ import pytest
 from dp_accounting.pld import privacy_loss_distribution as pld
 from dp_accounting.rdp import RdpAccountant
 
-from participant.privacy.accounting import Charge, epsilon_of, gaussian
-from participant.privacy.projection import planned_charges, project_charges
+from participant.privacy import accounting
+from participant.privacy.accounting import (
+    MAX_LAPLACE,
+    MAX_MU,
+    Charge,
+    epsilon_of,
+    gaussian,
+)
+from participant.privacy.projection import (
+    Spent,
+    planned_charges,
+    project,
+    project_charges,
+    training_charge,
+)
 from shared.errors import BadInput, MalformedMessage
 from shared.privacy.gaussian_dp import (
     NO_USES,
     PureUses,
     composed_delta,
     gaussian_delta,
+    gaussian_epsilon,
     gaussian_mu,
 )
 from shared.privacy.terms import (
@@ -28,6 +42,7 @@ from shared.privacy.terms import (
     plan_privacy,
 )
 from shared.secagg.tail import LOSS_CAP, LOSS_UNIT
+from tests.support.manifests import a_manifest
 
 DELTA = 1e-5
 
@@ -99,6 +114,48 @@ def test_evaluations_alone_cost_no_more_than_their_sum() -> None:
     assert epsilon_of([Charge("laplace", 0.2)] * 5, DELTA) == pytest.approx(1.0, abs=0.02)
     assert epsilon_of([], DELTA) == 0
     assert epsilon_of([Charge("none", 0.0)], DELTA) == 0
+
+
+def test_amounts_beyond_every_budget_are_bounded_from_above_without_a_distribution(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    just = [(Charge("gaussian", MAX_MU),), (Charge("laplace", MAX_LAPLACE),)]
+    exact = [epsilon_of(charges, DELTA) for charges in just]
+    monkeypatch.setattr(accounting, "_composed", None)
+    for charges, below in zip(just, exact, strict=True):
+        more = Charge(charges[0].mechanism, charges[0].amount * 1.001)
+        assert below <= epsilon_of([more], DELTA) < 1.01 * below
+    assert epsilon_of([Charge("laplace", 4e6)] * 10, DELTA) == pytest.approx(4e7)
+    assert epsilon_of([Charge("gaussian", 1e4)], DELTA) > 5e7
+
+
+def test_many_small_evaluations_are_still_composed() -> None:
+    assert epsilon_of([Charge("laplace", 0.05)] * 10_000, DELTA) < 50
+
+
+def test_the_closed_form_is_turned_around_upwards() -> None:
+    for epsilon in (0.1, 1.0, 8.0, 50.0):
+        mu = gaussian_mu(epsilon, DELTA)
+        assert gaussian_epsilon(mu, DELTA) == pytest.approx(epsilon)
+        assert gaussian_delta(gaussian_epsilon(mu, DELTA), mu) <= DELTA
+    assert gaussian_epsilon(0.0, DELTA) == 0.0
+    for mu in (-1.0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="finite"):
+            gaussian_epsilon(mu, DELTA)
+
+
+def test_a_run_that_repeated_rounds_counts_what_it_was_charged_and_what_is_left() -> None:
+    terms = plan_privacy(8.0, DELTA, rounds=4, steps=3)
+    manifest = a_manifest(rounds=4, epsilon_floor_milli=8000, privacy=terms)
+    each = training_charge(manifest)
+
+    def total(charged: int, begun: int) -> float:
+        return project(manifest, Spent((), (each,) * charged, begun), DELTA).total
+
+    whole = total(0, 0)
+    assert total(1, 1) == total(2, 2) == whole
+    assert total(3, 1) > total(2, 1) > whole
+    assert total(4, 4) > whole, "all that can still be asked for is the last round once more"
 
 
 def test_a_projection_says_run_total_and_spent() -> None:

@@ -12,6 +12,7 @@ from shared.encoding import Writer
 from shared.errors import MalformedMessage, VerificationError
 from shared.trust.errors import ManifestExpired
 from shared.trust.manifest import (
+    MAX_EPOCHS,
     EvaluationTerms,
     RunManifest,
     TrainingTerms,
@@ -130,7 +131,16 @@ def test_evaluations_that_cannot_be_are_refused(changes):
         EvaluationTerms(**changes)
 
 
-@pytest.mark.parametrize("name", ["local_epochs", "learning_rate_milli", "batch_size"])
-def test_training_that_does_nothing_is_refused(name):
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"local_epochs": 0},
+        {"local_epochs": MAX_EPOCHS + 1},
+        {"batch_size": 0},
+        {"learning_rate_milli": 0},
+        {"full_weight_rows": 0},
+    ],
+)
+def test_training_that_nobody_can_do_is_no_manifest(wrong) -> None:
     with pytest.raises(MalformedMessage):
-        a_manifest(training=TrainingTerms(**{name: 0}))
+        a_manifest(training=TrainingTerms(**wrong))
