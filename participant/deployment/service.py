@@ -8,7 +8,6 @@ model running or the new one; what it could not write down is written at the nex
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -42,7 +41,6 @@ from participant.store import Store
 from shared.clock import Clock, SystemClock, rfc3339
 from shared.errors import NotFound, VerificationError
 from shared.model.layout import ModelSpec
-from shared.trust.transcript import Witness
 
 Decision = Literal["activated", "kept", "activated_local", "already_active"]
 
@@ -90,11 +88,16 @@ class Deployer:
         release_id: bytes,
         factory: ChannelFactory | None,
         *,
-        witnesses: Iterable[Witness] = (),
+        run_id: bytes | None = None,
     ) -> DeploymentOutcome:
         """Fetch, verify and judge a release, and let it run if the acceptance rule holds.
 
         While what runs is pinned, the release is judged all the same, and kept back.
+
+        Args:
+            release_id: 16 bytes.
+            factory: opens a channel to the coordinator; None forbids the network.
+            run_id: when given, the run it must be the release of.
 
         Raises:
             VerificationError: bundle or transcript is refused; so is a release that is not newer
@@ -105,7 +108,7 @@ class Deployer:
             state = read_state(self._models)
             if state.active is not None and state.active.release_id == release_id.hex():
                 return _already(state.active)
-            fetched = self._fetch(store, state, release_id, factory, witnesses)
+            fetched = self._fetch(store, state, release_id, factory, run_id)
             return self._decide(store, state, fetched)
 
     def activate(
@@ -132,7 +135,7 @@ class Deployer:
             state = read_state(self._models)
             if state.active is not None and state.active.release_id == release_id.hex():
                 return _already(state.active)
-            fetched = self._fetch(store, state, release_id, factory, ())
+            fetched = self._fetch(store, state, release_id, factory)
             evidence = self._evidence(store, fetched.bundle.manifest.kind, personal=personal)
             judged = evidence.judge(fetched.candidate(), self._running(store, state))
             return self._run(
@@ -142,7 +145,7 @@ class Deployer:
     def check(self, release_id: bytes, factory: ChannelFactory | None = None) -> FetchedRelease:
         """Fetch and verify a release as :meth:`activate` would; what runs stays as it is."""
         with exclusive(self._dir, self._clock) as store:
-            return self._fetch(store, read_state(self._models), release_id, factory, ())
+            return self._fetch(store, read_state(self._models), release_id, factory)
 
     def activate_local(
         self, kind: str | None = None, spec: ModelSpec | None = None
@@ -242,12 +245,12 @@ class Deployer:
         state: ActiveState,
         release_id: bytes,
         factory: ChannelFactory | None,
-        witnesses: Iterable[Witness],
+        run_id: bytes | None = None,
     ) -> FetchedRelease:
         lowest = state.highest_sequence + 1
         try:
             fetched = fetch_release(
-                self._dir, release_id, factory, min_sequence=lowest, witnesses=witnesses
+                self._dir, release_id, factory, min_sequence=lowest, run_id=run_id
             )
         except VerificationError as error:
             body = {"release_id": release_id.hex(), "code": error.code}
@@ -340,7 +343,7 @@ def deploy_release(
     release_id: bytes,
     channel_factory: ChannelFactory,
     *,
-    witnesses: Iterable[Witness] = (),
+    run_id: bytes | None = None,
     clock: Clock | None = None,
     sets: TrainingSets | None = None,
 ) -> DeploymentOutcome:
@@ -350,7 +353,7 @@ def deploy_release(
         state_dir: the member's state folder.
         release_id: 16 bytes.
         channel_factory: opens a channel to the coordinator.
-        witnesses: what this member was told in the run's rounds.
+        run_id: when given, the run it must be the release of.
         clock: stamps decisions.
         sets: the member's records if they are in memory already; else its store is read.
 
@@ -358,7 +361,7 @@ def deploy_release(
         TouchstoneError: see :meth:`Deployer.deploy`; what ran before still runs.
     """
     deployer = Deployer(state_dir, clock=clock, sets=sets)
-    return deployer.deploy(release_id, channel_factory, witnesses=witnesses)
+    return deployer.deploy(release_id, channel_factory, run_id=run_id)
 
 
 def _outcome(decision: Decision, activation: Activation) -> DeploymentOutcome:
