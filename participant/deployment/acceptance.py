@@ -74,6 +74,7 @@ class Reason(StrEnum):
     FIRST_MODEL = "first_model_unjudged"
     OPERATOR = "operator"
     ALREADY_ACTIVE = "already_active"
+    ALREADY_JUDGED = "already_judged"
     PINNED = "pinned"
 
 

@@ -27,6 +27,7 @@ from participant.deployment.evidence import (
 from participant.deployment.fetch import FetchedRelease, fetch_release
 from participant.deployment.folder import exclusive
 from participant.deployment.head import write_head
+from participant.deployment.past import past_of
 from participant.deployment.rule import rule_of
 from participant.deployment.state import (
     Activation,
@@ -42,7 +43,7 @@ from shared.clock import Clock, SystemClock, rfc3339
 from shared.errors import NotFound, VerificationError
 from shared.model.layout import ModelSpec
 
-Decision = Literal["activated", "kept", "activated_local", "already_active"]
+Decision = Literal["activated", "kept", "activated_local", "already_active", "already_judged"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,9 @@ class Deployer:
     ) -> DeploymentOutcome:
         """Fetch, verify and judge a release, and let it run if the acceptance rule holds.
 
-        While what runs is pinned, the release is judged all the same, and kept back.
+        A release is judged once, however often this is called, and only if its number is above
+        that of every release judged before. While what runs is pinned, it is judged all the same,
+        and kept back.
 
         Args:
             release_id: 16 bytes.
@@ -101,14 +104,20 @@ class Deployer:
 
         Raises:
             VerificationError: bundle or transcript is refused; so is a release that is not newer
-                than every one that ever ran here. The refusal is in the audit log.
+                than every one that ran or was judged here. The refusal is in the audit log.
             NotFound, NetworkError, StorageError: it could not be had or written.
         """
         with exclusive(self._dir, self._clock) as store:
             state = read_state(self._models)
             if state.active is not None and state.active.release_id == release_id.hex():
                 return _already(state.active)
-            fetched = self._fetch(store, state, release_id, factory, run_id)
+            past = past_of(store)
+            if release_id.hex() in past.judged:
+                again = Reason.ALREADY_JUDGED.value
+                return DeploymentOutcome("already_judged", again, {}, release_id.hex())
+            fetched = self._fetch(
+                store, state, release_id, factory, run_id=run_id, above=past.highest
+            )
             return self._decide(store, state, fetched)
 
     def activate(
@@ -245,9 +254,11 @@ class Deployer:
         state: ActiveState,
         release_id: bytes,
         factory: ChannelFactory | None,
+        *,
         run_id: bytes | None = None,
+        above: int = 0,
     ) -> FetchedRelease:
-        lowest = state.highest_sequence + 1
+        lowest = max(state.highest_sequence, above) + 1
         try:
             fetched = fetch_release(
                 self._dir, release_id, factory, min_sequence=lowest, run_id=run_id

@@ -66,6 +66,12 @@ class AuditLog:
             for row in rows:
                 yield _event(row)
 
+    def of_kind(self, kind: str) -> list[ChainedEvent]:
+        """Return all events of one kind, oldest first."""
+        query = select(AuditEventRow).where(AuditEventRow.kind == kind)
+        with self._database.reading() as session:
+            return [_event(row) for row in session.exec(query.order_by(col(AuditEventRow.seq)))]
+
     def head(self) -> Head:
         """Return the last event's number and hash without proving the chain."""
         with self._database.reading() as session:

@@ -142,7 +142,7 @@ class UnverifiedBundle:
         if manifest.sequence < min_sequence:
             raise ReleaseRollbackError(
                 f"release number {manifest.sequence} is not newer than number {min_sequence - 1},"
-                " which was active before",
+                " which was judged or active before",
                 hint="to go back on purpose, use `model rollback`",
             )
         if hashlib.sha256(self._weights).digest() != manifest.weights_sha256:
