@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from participant.node.learner import Learner
 from participant.node.policy import Policy
 from participant.node.reasons import refusal
+from participant.node.told_rounds import ToldRounds
 from participant.node.vault import Vault
 from participant.node.witnesses import WitnessFile
 from participant.privacy.accounting import Charge, epsilon_of
@@ -87,6 +88,7 @@ class MemberRun:
         self._guard = RunGuard.load(stored) if stored else RunGuard(self._id)
         self._member = self._load()
         self._witnesses = WitnessFile(own.witnesses, self._id)
+        self._told = ToldRounds(own.witnesses, self._id)
 
     def _load(self) -> Member | None:
         data = self._own.vault.session(self._id)
@@ -125,6 +127,9 @@ class MemberRun:
         member = self._open_member()
         answer = member.handle(request)
         self._save()
+        answered = member.answered_round()
+        if answered is not None:
+            self._told.answered(answered.round, request)
         return answer
 
     def _open_member(self) -> Member:
@@ -145,6 +150,7 @@ class MemberRun:
         self._check_round(opened)
         if opened.already_answered:
             return self._same_upload(member)
+        self._told.opened(request)
         upload = member.mask(self._vector(opened, model))
         self._save(upload.vector.tobytes())
         return upload
