@@ -8,6 +8,7 @@ import pytest
 
 from coordinator.db.records import RunState
 from participant.deployment.state import read_state
+from participant.store import Store
 from tests.support.alliance import found_alliance
 from tests.support.forked import Forked
 from tests.support.registry import release
@@ -43,4 +44,6 @@ def test_a_node_that_connects_judges_what_it_was_never_told_of(tmp_path: Path) -
         for child in children:
             child.kill()
             child.wait()
-    assert "run.ended" not in (folder / "node.log").read_text()
+    store = Store.open(folder, create=False)
+    assert [event.kind for event in store.audit.events() if event.kind == "run.ended"] == []
+    store.close()
