@@ -129,9 +129,14 @@ class Reader:
         """Read a counted list of at most ``limit`` (32-bit integer, 32 bytes)."""
         return tuple(struct.iter_unpack(">I32s", self._take(36 * self.u32(limit))))
 
+    @property
+    def at_end(self) -> bool:
+        """Whether nothing is left: a field that a format has gained may be absent."""
+        return self._at == len(self._data)
+
     def end(self) -> None:
         """Refuse anything left over."""
-        if self._at != len(self._data):
+        if not self.at_end:
             raise MalformedMessage("the message has bytes after its end")
 
 

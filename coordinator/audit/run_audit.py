@@ -71,7 +71,8 @@ def audit_run(
     _check_journal(directory / RUNS / run.run_id, run, transcript, verified)
     if run.release_id is not None:
         _check_release(database, directory, run.release_id, public, transcript)
-    kept = RunSettings.model_validate(run.params).keep_masked
+    # A run of an earlier version kept them without a promise.
+    kept = verified.manifest.keep_masked or RunSettings.model_validate(run.params).keep_masked
     source = JournalEvidence(Journal(directory / RUNS / run.run_id))
     recomputed = recompute(transcript, verified, source, sums=kept, tell=tell)
     if kept and recomputed.sums is None:

@@ -72,6 +72,11 @@ class RunRepo:
         """Return the runs without a terminal state, oldest first."""
         return [run for run in self.all() if not run.state.terminal]
 
+    def ended(self) -> list[Run]:
+        """Return the runs with a terminal state, in the order in which they ended."""
+        found = [run for run in self.all() if run.state.terminal]
+        return sorted(found, key=lambda run: run.ended_at or run.created_at)
+
     def resolve(self, prefix: str) -> Run:
         """Return the one run whose id begins with ``prefix``.
 

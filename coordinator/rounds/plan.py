@@ -63,7 +63,7 @@ class RunSettings(BaseModel):
         away_s: seconds a round waits when everyone still missing is disconnected.
         unmask_s: seconds a step of the unmasking may take.
         expires_hours: lifetime of the run's manifest.
-        keep_masked: keep every summed masked vector and its signed header for the audit.
+        keep_masked: keep every summed masked vector for the audit; the manifest promises it.
         groups: in how many groups members are summed; left out, one up to 64 members.
         robust: how groups are combined: ``mean``, or ``median-of-groups`` (at least 5).
         draw_s: seconds that each of the two steps of drawing groups waits for members.
@@ -218,6 +218,7 @@ def build_manifest(
         robust=settings.robust,
         drawing=drawing,
         privacy=private.terms if private else NOT_PRIVATE,
+        keep_masked=settings.keep_masked,
     )
 
 

@@ -7,6 +7,7 @@ from coordinator.registry.models import ReleaseDraft
 from coordinator.registry.publish import publish
 from coordinator.rounds.book import Attempt
 from coordinator.rounds.context import RunContext
+from coordinator.rounds.ending import tell_end
 from coordinator.rounds.errors import RoundBurnt, RunAborted, RunFailed, RunStopped, TooFewNow
 from coordinator.rounds.evaluation import alliance_metrics
 from coordinator.rounds.following import made_by
@@ -18,15 +19,11 @@ from coordinator.rounds.round import RoundExchange
 from coordinator.rounds.sessions import MAX_BACK_OFF_S, SessionKeeper
 from coordinator.rounds.setup import Session
 from shared.errors import InternalError, StateError
-from shared.fleet.exchange import ENDED, Instruction
 from shared.secagg import RoundSum, check_sum
 from shared.secagg.errors import SumRejected
 from shared.trust.round_record import RoundRecord
 from shared.trust.session import round_layout
 from shared.trust.transcript import Transcript
-
-ENDED_TTL_S = 24 * 3600.0
-"""How long members that are away are still told that the run has ended."""
 
 
 class RunDriver:
@@ -247,9 +244,11 @@ class RunDriver:
         return transcript
 
     def _tell_end(self, release_id: bytes) -> None:
-        """Tell every listed member that the run is over, also those that come back later."""
+        """Tell every listed member that the run is over.
+
+        A process that is killed before this has told them does so when it is back, see `serve`.
+        """
         self._sessions.drop()
         run = self._run
-        note = Instruction(run_id=run.manifest.run_id, release_id=release_id)
         nodes = run.listed() if run.courier.sees_absence else run.courier.reachable()
-        run.courier.tell(ENDED, dict.fromkeys(sorted(nodes), note), ttl=ENDED_TTL_S)
+        tell_end(run.courier, run.verified, nodes, release_id, run.database.clock.now())

@@ -11,7 +11,10 @@ from flwr.app import Context, RecordDict
 from coordinator.app import app, run_flower_id, stop_with
 from coordinator.db import Database, Unit
 from coordinator.db.records import Run, RunState
+from coordinator.enrolment.files import load_signing_key
 from coordinator.fleet.grid import AllianceGrid
+from coordinator.rounds.courier import Courier
+from coordinator.rounds.ending import TOLD_AGAIN, still_open, tell_end
 from coordinator.rounds.errors import RunFailed
 from shared.errors import StorageError, TouchstoneError
 
@@ -42,6 +45,7 @@ class Supervisor:
         self._db = database
         self._grid = grid
         self._retry_s = retry_s
+        self._told_again = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="runs", daemon=True)
 
@@ -56,11 +60,39 @@ class Supervisor:
 
     def _work(self) -> None:
         while not self._stop.is_set():
+            if not self._told_again:
+                self._told_again = self._tell_again()
             run = self._next()
             if run is None:
                 self._stop.wait(POLL_S)
             else:
                 self._drive(run)
+
+    def _tell_again(self) -> bool:
+        """Tell members of the runs that ended before this process began; false to try later."""
+        try:
+            ended = self._db.read("ended_runs", lambda unit: unit.runs.ended())
+        except TouchstoneError as error:
+            _log.warning("runs cannot be read", code=error.code)
+            return False
+        for run in ended[-TOLD_AGAIN:]:
+            self._tell_end(run)
+        return True
+
+    def _tell_end(self, run: Run) -> None:
+        """Tell the members that a run lists that it is over, if it is and has not expired."""
+        now = self._db.clock.now()
+        try:
+            key = load_signing_key(self._dir).public_key().public_bytes_raw()
+            verified = still_open(run, key, now)
+            if verified is None:
+                return
+            run_id = verified.manifest.run_id
+            courier = Courier(self._grid.for_run(run_flower_id(run_id)))
+            listed = {member.index for member in verified.manifest.members}
+            tell_end(courier, verified, listed, bytes.fromhex(run.release_id or ""), now)
+        except TouchstoneError as error:
+            _log.warning("members not told of a run's end", run=run.run_id, code=error.code)
 
     def _next(self) -> Run | None:
         try:
@@ -82,6 +114,7 @@ class Supervisor:
             # Everything up to the last write is on disk: the run goes on when the disk does.
             _log.warning("run waits for the disk", run=run.run_id, reason=error.message)
             self._stop.wait(self._retry_s)
+            self._tell_if_over(run.run_id)
         except RunFailed as error:
             self._fail(run, error.reason, error.message)
         except TouchstoneError as error:
@@ -108,3 +141,11 @@ class Supervisor:
         except TouchstoneError as error:
             _log.warning("run state not written", run=run.run_id, code=error.code)
             self._stop.wait(self._retry_s)
+        self._tell_if_over(run.run_id)
+
+    def _tell_if_over(self, run_id: str) -> None:
+        """Tell members of a run whose own driver did not come to it, if it has ended."""
+        try:
+            self._tell_end(self._db.read("read_run", lambda unit: unit.runs.get(run_id)))
+        except TouchstoneError as error:
+            _log.warning("members not told of a run's end", run=run_id, code=error.code)

@@ -75,6 +75,7 @@ class Reason(StrEnum):
     OPERATOR = "operator"
     ALREADY_ACTIVE = "already_active"
     REPAIRED = "repaired"
+    ALREADY_JUDGED = "already_judged"
     PINNED = "pinned"
 
 

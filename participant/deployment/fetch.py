@@ -7,7 +7,6 @@ verifies is not fetched twice.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +17,13 @@ from participant.deployment.active import (
     verify_transcript,
 )
 from participant.deployment.candidate import Candidate
+from participant.deployment.told import check_told
 from participant.node.registry_client import ChannelFactory, registry
 from shared.errors import NotFound, VerificationError
 from shared.files import storage_error, write_folder
 from shared.model.bundle import FILE_NAME, VerifiedBundle
-from shared.model.bundle_errors import BundleDigestError
-from shared.trust.transcript import Transcript, Witness
+from shared.model.bundle_errors import BundleDigestError, BundleOriginError
+from shared.trust.transcript import Transcript
 
 RELEASES = "releases"
 
@@ -69,7 +69,7 @@ def fetch_release(
     factory: ChannelFactory | None,
     *,
     min_sequence: int,
-    witnesses: Iterable[Witness] = (),
+    run_id: bytes | None = None,
     sha256: str = "",
     keep: bool = True,
 ) -> FetchedRelease:
@@ -80,12 +80,13 @@ def fetch_release(
         release_id: 16 bytes.
         factory: opens a channel to the coordinator; None forbids the network.
         min_sequence: the lowest acceptable release number (anti-rollback).
-        witnesses: what this member was told in the run's rounds, held against the transcript.
+        run_id: when given, the run it must be the release of.
         sha256: when given, the hex digest its file must have: that of a release that ran here.
         keep: whether a release that was fetched is written to the disk.
 
     Raises:
-        VerificationError: bundle or transcript is not what it must be; nothing is written.
+        VerificationError: bundle or transcript is not what it must be, or not what this member
+            was told in the run that the bundle names; nothing is written.
         NotFound: the coordinator, or without network the disk, does not have it.
         NetworkError: the coordinator cannot be reached.
         StorageError: the disk refuses; nothing half-written is left.
@@ -94,10 +95,10 @@ def fetch_release(
     files = _read_installed(state_dir, folder, release_id)
     fresh = files is None
     if files is None:
-        files = _download(state_dir, factory, release_id, min_sequence)
-    bundle = verify_release(state_dir, files[0], release_id, min_sequence=min_sequence)
+        files = _download(state_dir, factory, release_id, min_sequence, run_id)
+    bundle = _verified(state_dir, files[0], release_id, min_sequence, run_id)
     transcript = verify_transcript(state_dir, bundle, files[1])
-    transcript.check_witnesses(witnesses)
+    check_told(state_dir, transcript)
     found = hashlib.sha256(files[0]).hexdigest()
     if sha256 not in ("", found):
         raise BundleDigestError(
@@ -111,6 +112,15 @@ def fetch_release(
             raise storage_error(error, folder) from error
         write_folder(folder, {FILE_NAME: files[0], TRANSCRIPT_NAME: files[1]})
     return FetchedRelease(bundle, transcript, f"{RELEASES}/{release_id.hex()}", found)
+
+
+def _verified(
+    state_dir: Path, data: bytes, release_id: bytes, min_sequence: int, run_id: bytes | None
+) -> VerifiedBundle:
+    bundle = verify_release(state_dir, data, release_id, min_sequence=min_sequence)
+    if run_id not in (None, bundle.manifest.run_id):
+        raise BundleOriginError("the release is of another run than the one it was announced for")
+    return bundle
 
 
 def _read_installed(state_dir: Path, folder: Path, release_id: bytes) -> tuple[bytes, bytes] | None:
@@ -128,7 +138,11 @@ def _read_installed(state_dir: Path, folder: Path, release_id: bytes) -> tuple[b
 
 
 def _download(
-    state_dir: Path, factory: ChannelFactory | None, release_id: bytes, min_sequence: int
+    state_dir: Path,
+    factory: ChannelFactory | None,
+    release_id: bytes,
+    min_sequence: int,
+    run_id: bytes | None,
 ) -> tuple[bytes, bytes]:
     if factory is None:
         raise NotFound(
@@ -138,5 +152,5 @@ def _download(
     with registry(factory) as client:
         data = client.bundle(release_id)
         # Verified before its run id is believed, and before anything more is fetched.
-        bundle = verify_release(state_dir, data, release_id, min_sequence=min_sequence)
+        bundle = _verified(state_dir, data, release_id, min_sequence, run_id)
         return data, client.transcript(bundle.manifest.run_id)

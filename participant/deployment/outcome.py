@@ -8,7 +8,9 @@ from typing import Any, Literal
 from participant.deployment.acceptance import Reason
 from participant.deployment.state import Activation
 
-Decision = Literal["activated", "kept", "activated_local", "already_active", "repaired"]
+Decision = Literal[
+    "activated", "kept", "activated_local", "already_active", "already_judged", "repaired"
+]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from participant.deployment.active import TRANSCRIPT_NAME, verify_release
 from participant.deployment.evidence_client import PublishedEvidence
 from participant.deployment.fetch import installed_path
 from participant.deployment.overview import installed
+from participant.deployment.told import check_told
 from participant.node.config import NodeConfig
 from participant.node.registry_client import ChannelFactory, RegistryClient, registry
 from participant.node.run_ids import resolve
@@ -97,7 +98,7 @@ def _audit(
         check_release_cites(bundle.manifest, transcript)
         transcript.check_model(bundle.vector)
     witnesses = _due(WitnessFile(folder, run_id).read(), transcript, released=bundle is not None)
-    transcript.check_witnesses(witnesses)
+    check_told(state_dir, transcript, witnesses)
     if agreed is None and evidence is not None:  # another member's run: by the hash it is known by
         agreed = verify_past_manifest(evidence.manifest(), key)
     certificates = None if agreed is None else check_rounds(transcript, agreed)

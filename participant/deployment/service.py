@@ -8,7 +8,6 @@ model running or the new one; what it could not write down is written at the nex
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from participant.deployment.floor import allowed
 from participant.deployment.folder import exclusive
 from participant.deployment.head import write_head
 from participant.deployment.outcome import DeploymentOutcome, already, outcome, repaired
+from participant.deployment.past import past_of
 from participant.deployment.rule import rule_of
 from participant.deployment.standing import fetch_repairs, whole
 from participant.deployment.state import (
@@ -47,7 +47,6 @@ from participant.store import Store
 from shared.clock import Clock, SystemClock, rfc3339
 from shared.errors import NotFound, VerificationError
 from shared.model.layout import ModelSpec
-from shared.trust.transcript import Witness
 
 
 class Deployer:
@@ -72,23 +71,36 @@ class Deployer:
         release_id: bytes,
         factory: ChannelFactory | None,
         *,
-        witnesses: Iterable[Witness] = (),
+        run_id: bytes | None = None,
     ) -> DeploymentOutcome:
         """Fetch, verify and judge a release, and let it run if the acceptance rule holds.
 
-        While what runs is pinned, the release is judged all the same, and kept back. If it runs
-        already and is damaged, it is repaired.
+        A release is judged once, however often this is called, and only if its number is above
+        that of every release judged before. While what runs is pinned, it is judged all the same,
+        and kept back. If it
+        runs already and is damaged, it is repaired.
+
+        Args:
+            release_id: 16 bytes.
+            factory: opens a channel to the coordinator; None forbids the network.
+            run_id: when given, the run it must be the release of.
 
         Raises:
             VerificationError: bundle or transcript is refused; so is a release that is not newer
-                than every one that ever ran here. The refusal is in the audit log.
+                than every one that ran or was judged here. The refusal is in the audit log.
             NotFound, NetworkError, StorageError: it could not be had or written.
         """
         with exclusive(self._dir, self._clock) as store:
             state = read_state(self._models)
             if standing := whole(self._dir, state, release_id):
                 return already(standing)
-            fetched = self._fetch(store, state, release_id, factory, witnesses)
+            past, name = past_of(store), release_id.hex()
+            runs = state.active is not None and state.active.release_id == name
+            if name in past.judged and not runs:
+                again = Reason.ALREADY_JUDGED.value
+                return DeploymentOutcome("already_judged", again, {}, name)
+            above = 0 if runs else past.highest
+            fetched = self._fetch(store, state, release_id, factory, run_id=run_id, above=above)
             if standing := whole(self._dir, state, release_id):
                 return _repaired(store, standing)
             return self._decide(store, state, fetched)
@@ -119,7 +131,7 @@ class Deployer:
             state = read_state(self._models)
             if standing := whole(self._dir, state, release_id):
                 return already(standing)
-            fetched = self._fetch(store, state, release_id, factory, (), again=True)
+            fetched = self._fetch(store, state, release_id, factory, again=True)
             if standing := whole(self._dir, state, release_id):
                 return _repaired(store, standing)
             evidence = self._evidence(store, fetched.bundle.manifest.kind, personal=personal)
@@ -137,7 +149,7 @@ class Deployer:
             state = read_state(self._models)
             if whole(self._dir, state, release_id):
                 return "already_active"
-            self._fetch(store, state, release_id, factory, (), again=True, keep=False)
+            self._fetch(store, state, release_id, factory, again=True, keep=False)
             repairs = fetch_repairs(self._dir, state, release_id)
             return "would_repair" if repairs else "would_activate"
 
@@ -252,8 +264,9 @@ class Deployer:
         state: ActiveState,
         release_id: bytes,
         factory: ChannelFactory | None,
-        witnesses: Iterable[Witness],
         *,
+        run_id: bytes | None = None,
+        above: int = 0,
         again: bool = False,
         keep: bool = True,
     ) -> FetchedRelease:
@@ -263,8 +276,8 @@ class Deployer:
                 self._dir,
                 release_id,
                 factory,
-                min_sequence=lowest,
-                witnesses=witnesses,
+                min_sequence=max(lowest, above + 1),
+                run_id=run_id,
                 sha256=sha256,
                 keep=keep,
             )
@@ -378,7 +391,7 @@ def deploy_release(
     release_id: bytes,
     channel_factory: ChannelFactory,
     *,
-    witnesses: Iterable[Witness] = (),
+    run_id: bytes | None = None,
     clock: Clock | None = None,
     sets: TrainingSets | None = None,
 ) -> DeploymentOutcome:
@@ -388,7 +401,7 @@ def deploy_release(
         state_dir: the member's state folder.
         release_id: 16 bytes.
         channel_factory: opens a channel to the coordinator.
-        witnesses: what this member was told in the run's rounds.
+        run_id: when given, the run it must be the release of.
         clock: stamps decisions.
         sets: the member's records if they are in memory already; else its store is read.
 
@@ -396,7 +409,7 @@ def deploy_release(
         TouchstoneError: see :meth:`Deployer.deploy`; what ran before still runs.
     """
     deployer = Deployer(state_dir, clock=clock, sets=sets)
-    return deployer.deploy(release_id, channel_factory, witnesses=witnesses)
+    return deployer.deploy(release_id, channel_factory, run_id=run_id)
 
 
 def _repaired(store: Store, activation: Activation) -> DeploymentOutcome:

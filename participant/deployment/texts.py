@@ -28,6 +28,7 @@ _REASONS: dict[str, str] = {
     Reason.OPERATOR: "you asked for it",
     Reason.ALREADY_ACTIVE: "it runs already",
     Reason.REPAIRED: "it runs already, and what was damaged or gone of it is whole again",
+    Reason.ALREADY_JUDGED: "it was judged here before, and a release is judged once",
     Reason.PINNED: "what runs is pinned, so no release activates by itself",
 }
 

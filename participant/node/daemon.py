@@ -25,9 +25,11 @@ from participant.node.connection import Connection
 from participant.node.expiry import wipe_in_time
 from participant.node.keystore import connection_pair
 from participant.node.probe import explained
+from participant.node.release_watch import Looker, ReleaseWatch
 from participant.node.upkeep import NewestCredentials, Upkeep
 from shared.clock import SystemClock
 from shared.errors import Exit, MalformedMessage
+from shared.fleet.exchange import ENDED
 from shared.fleet.messages import COORDINATOR_NODE
 from shared.fleet.wire import Timing
 from shared.locks import process_lock
@@ -54,12 +56,20 @@ class AppHandler:
         app: the installed application.
         state_dir: told to the application as ``node_config["state-dir"]``.
         index: this member's roster index, Flower's node id.
+        run_over: called after each instruction that says that a run is over.
     """
 
-    def __init__(self, app: App, state_dir: Path, index: int) -> None:
+    def __init__(
+        self,
+        app: App,
+        state_dir: Path,
+        index: int,
+        run_over: Callable[[], None] = lambda: None,
+    ) -> None:
         self._app = app
         self._state_dir = state_dir
         self._index = index
+        self._run_over = run_over
         self._contexts: OrderedDict[int, Context] = OrderedDict()
 
     def __call__(self, message: Message) -> Message:
@@ -72,7 +82,10 @@ class AppHandler:
         if (said.src_node_id, said.dst_node_id) != (COORDINATOR_NODE, self._index):
             raise MalformedMessage("the instruction is addressed to another member")
         _log.info("instruction", kind=said.message_type, group=said.group_id)
-        return self._app(message, self._context(said.run_id))
+        reply = self._app(message, self._context(said.run_id))
+        if said.message_type == ENDED:
+            self._run_over()
+        return reply
 
     def _context(self, run_id: int) -> Context:
         if run_id not in self._contexts:
@@ -113,7 +126,8 @@ def up(
     check_validity(connection_pair(state_dir).certificate, SystemClock().now())
     with process_lock(state_dir / LOCK_FILE, "a node"):
         log_to(state_dir / LOG_FILE)
-        handler = AppHandler(load_app(), state_dir, config.member.index)
+        watch = ReleaseWatch(Looker(state_dir))
+        handler = AppHandler(load_app(), state_dir, config.member.index, watch.nudge)
         credentials = NewestCredentials(state_dir)
         connection = Connection(
             config.coordinator.authority,
@@ -121,17 +135,21 @@ def up(
             handler,
             timing=timing,
             software=f"touchstone {version('touchstone')}",
-            on_state=_reporter(tell),
+            on_state=_reporter(tell, watch.nudge),
             explain=partial(explained, state_dir),
             newer=credentials,
         )
         upkeep = Upkeep(state_dir, credentials, connection.renew)
         tell(f"member {config.member.member_id!r} of {config.alliance.name!r} is up")
         wiping = partial(wipe, state_dir) if wipe else None
-        asyncio.run(_run(connection, upkeep, wiping))
-    if connection.busy:
-        # The application is in the middle of training. Its work is safe to lose at any moment, and
-        # native threads do not survive an orderly interpreter shutdown.
+        watch.start()
+        try:
+            asyncio.run(_run(connection, upkeep, wiping))
+        finally:
+            judging = not watch.stop((timing or Timing()).stop_s)
+    if connection.busy or judging:
+        # In the middle of training, or of judging a release. Either is safe to lose at any moment,
+        # and native threads do not survive an orderly interpreter shutdown.
         os._exit(Exit.OK)
 
 
@@ -147,13 +165,17 @@ async def _run(connection: Connection, upkeep: Upkeep, wiping: Callable[[], bool
             task.cancel()
 
 
-def _reporter(tell: Callable[[str], None]) -> Callable[[str, str], None]:
+def _reporter(
+    tell: Callable[[str], None], connected: Callable[[], None]
+) -> Callable[[str, str], None]:
     """Return a listener that logs every state, and tells people only of changes."""
     last = ""
 
     def report(state: str, text: str) -> None:
         nonlocal last
         _log.info(state, text=text)
+        if state == "connected":
+            connected()
         if state != last:
             tell(text)
         last = state

@@ -15,6 +15,7 @@ from participant.node.contribution import Contribution
 from participant.node.learner import Learner
 from participant.node.policy import Policy
 from participant.node.reasons import refusal
+from participant.node.told_rounds import ToldRounds
 from participant.node.vault import Vault
 from participant.node.witnesses import WitnessFile
 from participant.privacy.accounting import Charge, epsilon_of
@@ -88,6 +89,7 @@ class MemberRun:
         self._guard = RunGuard.load(stored) if stored else RunGuard(self._id)
         self._member = self._load()
         self._witnesses = WitnessFile(own.witnesses, self._id)
+        self._told = ToldRounds(own.witnesses, self._id)
 
     def _limits_of(self, policy: Policy, pinned: frozenset[int]) -> MemberLimits:
         return MemberLimits(
@@ -144,6 +146,9 @@ class MemberRun:
         member = self._open_member()
         answer = member.handle(request)
         self._save()
+        answered = member.answered_round()
+        if answered is not None:
+            self._told.answered(answered.round, request)
         return answer
 
     def _open_member(self) -> Member:
@@ -174,6 +179,7 @@ class MemberRun:
         self._check_round(opened)
         if opened.already_answered:
             return self._same_upload(member)
+        self._told.opened(request)
         upload = member.mask(self._vector(opened, model, policy))
         self._save(upload.vector.tobytes())
         return upload

@@ -34,7 +34,6 @@ from participant.node.refusal_log import RefusalLog
 from participant.node.registry_client import channel_factory
 from participant.node.runs import MemberRun, NoSession, Own
 from participant.node.vault import Vault
-from participant.node.witnesses import WitnessFile
 from participant.store import Store
 from participant.store.registers import Decision
 from shared.clock import Clock, SystemClock
@@ -366,13 +365,12 @@ class NodeRuntime:
         self._store.audit.append("run.answered", body)
 
     def _deploy(self, run_id: bytes, release_id: bytes) -> None:
-        witnesses = WitnessFile(self._own.witnesses, run_id).read()
         try:
             outcome = deploy_release(
                 self._dir,
                 release_id,
                 channel_factory(self._dir),
-                witnesses=witnesses,
+                run_id=run_id,
                 clock=self._clock,
             )
         except TouchstoneError as error:

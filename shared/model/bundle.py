@@ -142,7 +142,7 @@ class UnverifiedBundle:
         if manifest.sequence < min_sequence:
             raise ReleaseRollbackError(
                 f"release number {manifest.sequence} is not newer than number {min_sequence - 1},"
-                " which was active before",
+                " which was judged or active before",
                 hint="`model rollback` goes one step back on purpose, and `model activate` takes "
                 "the newest release that ran here again",
             )

@@ -54,7 +54,7 @@ class EvidenceInvalid(TranscriptError):
 
 
 class KeptVectorMismatch(TranscriptError):
-    """A kept masked vector is gone, or is not the one its member signed for."""
+    """A masked vector that was promised or kept is gone, or not the one its member signed for."""
 
     code = "kept_vector"
 
@@ -130,7 +130,7 @@ def recompute(
 
     Raises:
         EvidenceInvalid: of a round; the message says which.
-        KeptVectorMismatch: vectors were kept, and one is missing or altered.
+        KeptVectorMismatch: vectors were promised or kept, and one is missing or altered.
         SumMismatch: the sum, or the model made of it, is another one.
     """
     checker = _Checker(verified, source)
@@ -214,7 +214,7 @@ class _Replay:
         self.done = 0
 
     def play(self, rounds: Sequence[_Checked]) -> bool:
-        """Recompute a round in all its groups; false if the run kept no vectors at all."""
+        """Recompute a round in all its groups; false if the run promised and kept no vectors."""
         try:
             opened = [found for item in rounds if (found := self._opened(item)) is not None]
         except _NothingKept:
@@ -248,6 +248,11 @@ class _Replay:
         try:
             data = self._source.vector(record, index)
         except NotFound as error:
+            if self._manifest.keep_masked:
+                raise KeptVectorMismatch(
+                    f"{where} is gone, though the run's manifest promises that it is kept",
+                    hint="without it the sum is the coordinator's word; ask the operator",
+                ) from error
             if not self._vectors:
                 raise _NothingKept from error
             raise KeptVectorMismatch(f"{where} is gone, though others were kept") from error
@@ -265,7 +270,7 @@ class _Replay:
 
 
 class _NothingKept(Exception):
-    """The run kept no masked vectors."""
+    """The run promised no masked vectors and kept none."""
 
 
 def _named(data: bytes, sha256: bytes, what: str) -> bytes:

@@ -35,6 +35,7 @@ WEIGHTINGS = ("uniform", "bucketed")
 MAX_EPOCHS = 1000
 """Passes over a member's records a round. An operator may ask for a hundred; a manifest that asks
 for billions would keep a node busy for ever."""
+_KEEPS = 1
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,8 @@ class RunManifest:
         robust: how the groups' sums are combined, ``mean`` or ``median-of-groups``.
         drawing: how members were dealt out to groups; nobody is grouped by default.
         privacy: the noise that every member adds for its records; none by default.
+        keep_masked: whether the coordinator promises to keep every summed masked vector, so that
+            anybody can do the sums again; an audit that finds one missing fails.
     """
 
     alliance_id: bytes
@@ -191,6 +194,7 @@ class RunManifest:
     robust: str = MEAN
     drawing: Drawing = UNGROUPED
     privacy: PrivacyTerms = NOT_PRIVATE
+    keep_masked: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a manifest that could be read in two ways or makes no sense."""
@@ -279,7 +283,9 @@ class RunManifest:
         writer.u64(to_unix(self.created_at)).u64(to_unix(self.expires_at))
         _write_terms(writer, self)
         self.drawing.write(writer.text(self.robust))
-        return self.privacy.write(writer).done()
+        self.privacy.write(writer)
+        # Only a promise is written: a manifest from before there was one promises nothing.
+        return (writer.u8(_KEEPS) if self.keep_masked else writer).done()
 
     @classmethod
     def decode(cls, data: bytes) -> RunManifest:
@@ -312,6 +318,7 @@ class RunManifest:
             robust=reader.text(),
             drawing=Drawing.read(reader),
             privacy=PrivacyTerms.read(reader),
+            keep_masked=_read_promise(reader),
         )
         reader.end()
         return manifest
@@ -319,6 +326,14 @@ class RunManifest:
     def hash(self) -> bytes:
         """Return SHA-256 of the encoding, 32 bytes."""
         return hashlib.sha256(self.encode()).digest()
+
+
+def _read_promise(reader: Reader) -> bool:
+    if reader.at_end:
+        return False
+    if reader.u8() != _KEEPS:
+        raise MalformedMessage("the manifest promises what is not known")
+    return True
 
 
 def _read_training(reader: Reader) -> TrainingTerms:

@@ -20,13 +20,17 @@ from participant.deployment.state import FILE_NAME as STATE_NAME
 from participant.deployment.state import ActiveStateDamaged
 from participant.node.config import NodeConfig
 from participant.node.registry_client import channel_factory
+from participant.node.runtime import NodeRuntime
+from participant.node.witnesses import WitnessFile
 from shared.errors import NetworkError, NotFound, StateError, VerificationError
+from shared.fleet.exchange import Answer, Instruction
 from shared.model.bundle import FILE_NAME, UnverifiedBundle, seal_bundle
 from shared.model.bundle_errors import BundleDigestError, BundleOriginError
 from shared.model.bundle_manifest import BundleManifest
-from shared.trust.transcript import TranscriptError, Witness
+from shared.secagg import AnsweredRound
+from shared.trust.transcript import TranscriptError, WitnessContradicted
 from tests.support.deployment import SPEC, Member, NoNetwork, knowing, running, served_member
-from tests.support.release import a_draft, a_record
+from tests.support.release import a_draft, a_record, run_id
 
 GOOD, BAD = knowing(1.0), knowing(-1.0)
 
@@ -99,14 +103,59 @@ def _point_row_at(member: Member, release_id: bytes, sha256: str) -> None:
         )
 
 
-def test_a_transcript_that_contradicts_what_the_member_was_told_is_refused(member):
-    release_id = member.publish(1, GOOD)
+def told(member: Member, **otherwise: bytes) -> None:
+    """Let the member have been told of round 2 of the first run, truly or otherwise."""
     record = a_record(2)
-    honest = Witness(3, 2, record.slot, record.t2, record.bitmap(), dict(record.vectors)[3])
-    with pytest.raises(TranscriptError):
-        member.deploy(release_id, witnesses=[honest, replace(honest, t2=b"x" * 32)])
+    answered = AnsweredRound(2, record.slot, record.t2, record.bitmap(), dict(record.vectors)[3])
+    (member.folder / "secsum").mkdir(exist_ok=True)
+    kept = WitnessFile(member.folder / "secsum", run_id(1))
+    kept.keep(3, replace(answered, **otherwise))
+
+
+def by_deployment(member: Member, release_id: bytes) -> object:
+    return member.deploy(release_id)
+
+
+def by_hand(member: Member, release_id: bytes) -> object:
+    return member.deployer().activate(release_id, channel_factory(member.folder))
+
+
+def dry(member: Member, release_id: bytes) -> object:
+    return member.deployer().check(release_id, channel_factory(member.folder))
+
+
+def compared(member: Member, release_id: bytes) -> object:
+    return member.deployer().compare(release_id, channel_factory(member.folder))
+
+
+@pytest.mark.parametrize("way", [by_deployment, by_hand, dry, compared])
+def test_a_transcript_that_contradicts_what_the_member_was_told_is_refused(member, way):
+    release_id = member.publish(1, GOOD)
+    told(member, t2=b"x" * 32)
+    with pytest.raises(WitnessContradicted):
+        way(member, release_id)
     assert running(member) is None
-    assert member.deploy(release_id, witnesses=[honest]).decision == "activated"
+    assert not installed_path(member.folder, release_id).exists()
+    told(member)
+    way(member, release_id)
+    assert installed_path(member.folder, release_id).exists() == (way is not dry)
+
+
+@pytest.mark.parametrize("announced", [run_id(2), b"z" * 16], ids=["known", "made up"])
+def test_naming_another_run_does_not_switch_the_witnesses_off(member, announced):
+    release_id = member.publish(1, GOOD)
+    told(member, t2=b"x" * 32)
+    with pytest.raises(BundleOriginError, match="another run"):
+        member.deploy(release_id, run_id=announced)
+    node = NodeRuntime(member.folder, clock=member.clock)
+    try:
+        end = Instruction(run_id=announced, release_id=release_id)
+        assert node.answer(node.ended, end) == Answer()
+    finally:
+        node.close()
+    assert running(member) is None
+    assert member.kinds_of_events().count("model.refused") == 2
+    assert not installed_path(member.folder, release_id).exists()
 
 
 def test_another_release_under_the_id_of_one_that_ran_is_refused(member):

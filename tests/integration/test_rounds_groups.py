@@ -16,6 +16,7 @@ from coordinator.audit.run_audit import audit_run
 from coordinator.db.records import RunState
 from coordinator.rounds.journal import Journal
 from participant.node.drawings import Drawings
+from participant.node.runs import MemberRun
 from participant.node.witnesses import WitnessFile
 from shared.errors import BadInput
 from shared.files import write_atomic
@@ -24,6 +25,7 @@ from shared.model.layout import ModelSpec, init_vector
 from shared.secagg.groups import MEAN, MEDIAN
 from shared.trust.grouping import DrawingRefused
 from shared.trust.round_record import Outcome, RoundRecord
+from tests.support.reveals import noting, revealed_once
 from tests.support.runs import BITS, POLICY, SETTINGS, Federation, federation
 
 SPEC = ModelSpec(hash_bits=BITS)
@@ -31,6 +33,12 @@ SIZE = 5
 UNSAFE = {"unsafe_min_group": SIZE, "rounds": 2}
 TWO = SETTINGS.model_copy(update={"groups": 2, **UNSAFE})
 STEP = 0.01
+
+
+@pytest.fixture(autouse=True)
+def _noted(monkeypatch):
+    """Write down every share that leaves a member."""
+    monkeypatch.setattr(MemberRun, "handle", noting(MemberRun.handle))
 
 
 def records(fed: Federation, run) -> list[RoundRecord]:
@@ -220,13 +228,6 @@ def test_a_burnt_group_costs_the_others_nothing_and_is_closed_after_two_rounds(
         assert (report.evidence, report.sums) == (5, 3)  # nothing is summed of the burnt ones
 
 
-def witnesses(fed: Federation, run_id: str) -> dict[int, list]:
-    return {
-        index: WitnessFile(folder / "secsum", bytes.fromhex(run_id)).read()
-        for index, folder in enumerate(fed.alliance.member_dirs.values(), 1)
-    }
-
-
 @pytest.mark.parametrize("action", [REVEAL_FOR_DRAW, MASKED])
 def test_a_coordinator_stopped_in_an_exchange_goes_on_and_releases_nothing_twice(tmp_path, action):
     with federation(tmp_path, 2 * SIZE, step=lambda _i: STEP, min_group=SIZE) as fed:
@@ -289,9 +290,16 @@ def check_released_once(fed: Federation, run, rounds: int) -> None:
     assert len({item.place for item in found}) == len(found)
     audit_run(fed.alliance.coordinator_dir, fed.database, run)
     vectors = {(item.round, index): digest for item in found for index, digest in item.vectors}
+    answers = 0
     for index, folder in enumerate(fed.alliance.member_dirs.values(), 1):
         for told in WitnessFile(folder / "secsum", bytes.fromhex(run.run_id)).read():
             assert vectors[told.round, index] == told.vector_sha256
+        given = revealed_once(folder, run.run_id)
+        answers += len(given)
+        for item in given.values():
+            [record] = [r for r in found if r.round == item.round and index in r.participants]
+            assert (item.t2, item.bitmap) == (record.t2.hex(), record.bitmap().hex())
+    assert answers >= 2 * rounds * (SIZE - 1)
 
 
 def test_one_hostile_member_spoils_the_mean_and_not_the_median(tmp_path):

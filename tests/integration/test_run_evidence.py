@@ -104,11 +104,12 @@ def test_a_file_that_is_not_what_the_transcript_names(scene, command, member_fin
 
 
 def test_vectors_that_are_all_gone(scene, command, member_finds):
-    """The coordinator's settings say that they were kept; a member cannot tell, and is told so."""
+    """The signed manifest promises them: who deletes them all has broken its word."""
     shutil.rmtree(scene.journal / "masked")
     status, error = command("coordinator")
     assert (status, error["code"]) == (7, "kept_vector")
-    assert member_finds() == (0, "")
+    assert "promises" in error["message"]
+    assert member_finds() == (7, "kept_vector")
 
 
 def bound(scene: Scene, alter: Callable[[RoundEvidence], RoundEvidence]) -> Records:

@@ -181,7 +181,9 @@ def test_no_secret_of_a_run_is_written_anywhere_else(
             assert secrets.found_in(text) == set()
         desk = fed.alliance.coordinator_dir
         searched = [p for folder in members for p in files(folder, "secsum", "keys")]
-        searched += list(files(desk, "keys", "runs"))
+        told_files = [p for folder in members for p in folder.glob("secsum/told-*/*.bin")]
+        assert len(told_files) >= 2 * 4
+        searched += [*files(desk, "keys", "runs"), *told_files]
         for path in searched:
             assert secrets.found_in(path.read_bytes()) == set(), path
         # The journal holds the shares that were given to it, and no other secret.
@@ -197,7 +199,8 @@ def test_no_secret_of_a_run_is_written_anywhere_else(
     assert len(log.read_bytes()) > 1000
     assert {path.suffix for path in searched} >= {".db", ".toml"}
     assert secrets.modes
-    assert all(mode == (0o700 if name == "secsum" else 0o600) for name, mode in secrets.modes)
+    folders = {"secsum", "told"}
+    assert all(mode == (0o700 if name in folders else 0o600) for name, mode in secrets.modes)
     for folder in [*members, desk]:
         assert stat.S_IMODE((folder / "keys").stat().st_mode) == 0o700
         for path in (folder / "keys").glob("*.key.pem"):

@@ -77,8 +77,11 @@ class Scene:
         )
 
     def transcript(self) -> Transcript:
+        return self.transcript_of(self.published)
+
+    def transcript_of(self, folder: Path) -> Transcript:
         key = load_signing_key(self.coordinator).public_key().public_bytes_raw()
-        data = (self.published / TRANSCRIPT_NAME).read_bytes()
+        data = (folder / TRANSCRIPT_NAME).read_bytes()
         return UnverifiedTranscript(data).verify(
             key,
             run_id=bytes.fromhex(self.run_id),

@@ -85,6 +85,7 @@ from shared.trust.renewal import RenewalStatement
 from shared.trust.requests import make_request, verify_identity_request, verify_tls_request
 from shared.trust.roster import Roster
 from shared.trust.round_record import RoundRecord
+from shared.trust.told import SignedRound
 from shared.trust.transcript import UnverifiedTranscript
 from tests.support import manifests, release
 from tests.support.secagg import World, identity, losing, make_terms
@@ -291,6 +292,7 @@ def _trust() -> dict[str, Target]:
         "invitation": Target(decode_invitation, (encode_invitation(invitation()),)),
         "tls-request": Target(verify_tls_request, (csr,)),
         "identity-request": Target(verify_identity_request, (make_request(key, "a-shop"),)),
+        "signed-round": _of(SignedRound, SignedRound(b"masked", b"unmask").encode()),
         "witnesses": Target(_witnesses, (witness.fixed(bytes(32), 32).done(),)),
     }
 

@@ -20,12 +20,16 @@ import typer
 
 from coordinator import serving
 from coordinator.rounds.journal import Journal
+from coordinator.rounds.round import RoundExchange
+from coordinator.rounds.run import RunDriver
 from coordinator.rounds.supervisor import Supervisor
 from participant.app import make_app
 from participant.node import daemon
 from participant.node.runs import MemberRun
 from participant.node.runtime import NodeRuntime
 from shared.console import run_app, say
+from shared.secagg import Coordinator
+from tests.support.reveals import noting
 from tests.support.runs import KnownLearner
 
 app = typer.Typer()
@@ -45,6 +49,14 @@ def die(folder: Path) -> None:
     if not mark.exists():
         mark.touch()
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leave(folder: Path) -> None:
+    """End this process for good, unless it left before: nobody starts it again."""
+    mark = folder / "died"
+    if not mark.exists():
+        mark.touch()
+        os._exit(0)
 
 
 def before(owner: Any, name: str, hook: Callable[..., None]) -> None:
@@ -110,11 +122,25 @@ def serve(folder: Path = DIR, point: str = DIE) -> None:
         if not in_round(journal) or journal.round() is None:
             return
         saved.append(1)
-        wanted = {"slot": 1, "bitmap": 2, "first-share": 3, "last-share": 6}
+        wanted = {"slot": 1, "bitmap": 2, "first-share": 3}
         if len(saved) == wanted.get(point):
             die(folder)
 
+    uploaded: list[int] = []
+
+    def on_upload(exchange: RoundExchange, *_: Any) -> None:
+        if in_round(exchange._journal):
+            uploaded.append(1)
+            if len(uploaded) == 2:
+                die(folder)
+
     after(Journal, "save_round", on_save)
+    if point == "uploads":
+        after(RoundExchange, "_take_masked", on_upload)
+    if point == "certificate":
+        before(Coordinator, "on_release", lambda *_: die(folder))
+    if point == "completed":
+        before(RunDriver, "_tell_end", lambda *_: die(folder))
     if point == "before-checkpoint":
         before(Journal, "finish_round", lambda j, *_: in_round(j) and die(folder))
     if point == "after-checkpoint":
@@ -141,6 +167,9 @@ def up(folder: Path = DIR, point: str = DIE, step: float = STEP, gate: Path | No
     if point == "mask-not-kept":
         before(MemberRun, "_save", lambda run, upload=b"": upload and now(run) and die(folder))
     note_uploads(folder)
+    MemberRun.handle = noting(MemberRun.handle)  # type: ignore[method-assign]
+    if point == "leaves":
+        before(MemberRun, "_vector", lambda run, *_: now(run) and leave(folder))
     if point == "training":
         before(MemberRun, "_vector", lambda run, *_: now(run) and die(folder))
     if point == "masked":

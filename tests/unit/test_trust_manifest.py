@@ -32,6 +32,17 @@ def test_encoding_and_decoding_are_inverse():
     assert RunManifest.decode(manifest.encode()) == manifest
 
 
+def test_a_promise_to_keep_vectors_is_one_signed_byte_and_without_it_nothing_changes():
+    """Manifests that members and coordinators kept from before there was one read as ever."""
+    without, promising = a_manifest().encode(), a_manifest(keep_masked=True).encode()
+    assert promising == without + b"\1"
+    assert RunManifest.decode(promising) == a_manifest(keep_masked=True)
+    assert not RunManifest.decode(without).keep_masked
+    for other in (b"\0", b"\2", b"\1\1", b"\1\0"):
+        with pytest.raises(MalformedMessage):
+            RunManifest.decode(without + other)
+
+
 def test_a_signed_manifest_verifies():
     verified = verify_manifest(SIGNED, PUBLIC, NOW)
     assert verified.manifest == a_manifest(coordinator_key=PUBLIC)
