@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations, product
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -10,34 +14,107 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.errors import TouchstoneError, VerificationError
-from shared.secagg.errors import SlotsUsedUp, TooFew
-from tests.support.secagg import Killed, World, losing, make_terms
+from shared.secagg import SessionTerms
+from shared.secagg.errors import SecaggError, SlotsUsedUp, TooFew
+from tests.support.secagg import (
+    Disk,
+    Killed,
+    QueuedWorld,
+    World,
+    losing,
+    make_terms,
+    restore,
+    snapshot,
+)
 
 CHECKS = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 STEPS = ("advertise", "share", "confirm", "masked", "unmask", "release", "never")
 MESSAGES = tuple(f"{step}{end}" for step in STEPS[:-1] for end in ("", "-reply"))
 
 
-@settings(max_examples=35, **CHECKS)
-@given(
-    n=st.integers(4, 7),
-    losses=st.lists(st.sampled_from(STEPS), min_size=7, max_size=7),
-    data=st.data(),
-)
-def test_any_survivable_losses_give_the_exact_integer_sum(
-    n: int, losses: list[str], data: st.DataObject
-) -> None:
-    terms = make_terms(n, colluders=(n - 1) // 3, slots=1)
-    early = n - max(terms.threshold, terms.n_min)
-    spared = data.draw(st.permutations(range(1, n + 1)))
-    lost = {index: losses[index - 1] for index in spared[:early]}
-    world = World(terms, fault=losing(lost))
+Losses = tuple[tuple[int, str], ...]
+"""(member, step from which everything of it is lost), ascending."""
+
+SETUP, ROUND = STEPS[:3], STEPS[3:6]
+
+
+@functools.cache
+def prepared(terms: SessionTerms, lost: Losses) -> tuple[dict[int, Disk], bytes]:
+    """Set up once for each set of losses in set-up."""
+    world = World(terms, fault=losing(dict(lost)))
     assert world.setup().usable
-    result = world.round(1)
-    world.assert_exact(result)
-    before_masked = {i for i, step in lost.items() if STEPS.index(step) <= STEPS.index("masked")}
-    assert set(result.survivors) == set(terms.indices) - before_masked
     assert world.refusals == []
+    return snapshot(world), world.journal["setup"]
+
+
+def play(terms: SessionTerms, lost: dict[int, str]) -> World:
+    """Return an alliance after set-up, in which ``lost`` go on being lost."""
+    early = tuple(sorted((i, step) for i, step in lost.items() if step in SETUP))
+    disks, setup = prepared(terms, early)
+    world = World(terms, fault=losing(lost))
+    restore(world, disks)
+    world.journal = {"setup": setup}
+    world.restart_desk()
+    return world
+
+
+def patterns(members: Iterable[int], count: int, steps: Sequence[str]) -> Iterator[dict[int, str]]:
+    """Every way to lose ``count`` members, each at any of ``steps``."""
+    for chosen in combinations(members, count):
+        for at in product(steps, repeat=count):
+            yield dict(zip(chosen, at, strict=True))
+
+
+FIVE = make_terms(5, colluders=0, threshold=3, n_min=3, slots=1)
+FIVE_WITH_FLOOR = make_terms(5, colluders=0, threshold=3, n_min=4, slots=1)
+FIVE_SAFE = make_terms(5, colluders=1, slots=1)
+SEVEN = make_terms(7, colluders=2, slots=1)
+
+
+@pytest.mark.parametrize(
+    ("terms", "bounds"),
+    [
+        (FIVE, ((0, STEPS), (1, STEPS[:-1]), (2, STEPS[:-1]))),
+        (FIVE_WITH_FLOOR, ((1, STEPS[:-1]),)),
+        (FIVE_SAFE, ((1, STEPS[:-1]),)),
+        (SEVEN, ((1, STEPS[:-1]), (2, ROUND))),
+    ],
+    ids=["five t=3", "five t=3 n_min=4", "five t=4", "seven t=5"],
+)
+def test_every_survivable_set_of_losses_gives_the_exact_integer_sum(
+    terms: SessionTerms, bounds: tuple[tuple[int, Sequence[str]], ...]
+) -> None:
+    """At n = 5 all of them, at any step; at n = 7 any one at any step, any two in a round."""
+    for count, steps in bounds:
+        for lost in patterns(terms.indices, count, steps):
+            world = play(terms, lost)
+            result = world.round(1)
+            world.assert_exact(result)
+            gone = {i for i, step in lost.items() if step in (*SETUP, "masked")}
+            assert set(result.survivors) == set(terms.indices) - gone, lost
+            assert world.refusals == []
+
+
+@pytest.mark.parametrize("n_min", [3, 4])
+def test_every_set_of_losses_in_a_round_is_the_exact_sum_or_too_few(n_min: int) -> None:
+    """Four members, t = 3, each lost at any step of the round or not at all."""
+    terms = make_terms(4, colluders=1, threshold=3, n_min=n_min, slots=1)
+    outcomes = set()
+    for steps in product(STEPS[3:], repeat=4):
+        lost = dict(zip(terms.indices, steps, strict=True))
+        survivors = sum(step != "masked" for step in steps)
+        sign = sum(step in ("release", "never") for step in steps)
+        release = steps.count("never")
+        # Nobody lost: one exchange, in which the shares come. Else t sign and t release.
+        enough = sign >= 3 if survivors == 4 else release >= 3
+        world = play(terms, lost)
+        if survivors >= n_min and enough:
+            world.assert_exact(world.round(1))
+        else:
+            with pytest.raises(TooFew):
+                world.round(1)
+        outcomes.add((survivors >= n_min, enough))
+    assert outcomes == {(True, True), (True, False), (False, False), (False, n_min == 4)}
 
 
 @settings(max_examples=20, **CHECKS)
@@ -64,6 +141,8 @@ def test_any_flipped_bit_is_an_error_and_never_a_wrong_sum(
     target: str, victim: int, position: float, bit: int, lossy: bool
 ) -> None:
     flipped: list[int] = []
+    # Nobody is asked to release where nobody is lost.
+    lossy = lossy or target.startswith("release")
     lose = losing({(victim % 5) + 1: "masked"} if lossy else {})
 
     def fault(step: str, index: int, data: bytes) -> list[bytes]:
@@ -83,9 +162,14 @@ def test_any_flipped_bit_is_an_error_and_never_a_wrong_sum(
         assert flipped
     else:
         world.assert_exact(result)
-    if flipped:
-        assert world.refusals
-        assert all(isinstance(error, VerificationError) for error in world.refusals)
+    assert flipped
+    assert world.refusals
+    # Whoever sent what was flipped is named: nobody else has signed for it.
+    sender = victim if target.endswith("-reply") else 0
+    for error in world.refusals:
+        assert isinstance(error, SecaggError)
+        assert isinstance(error, VerificationError)
+        assert error.culprit == sender
 
 
 @settings(max_examples=35, **CHECKS)
@@ -117,6 +201,36 @@ def test_repeated_delayed_and_reordered_messages_change_nothing(data: st.DataObj
         assert result.survivors == (1, 2, 3, 4)
     for node in world.nodes.values():
         assert len(node.released) == 2
+
+
+@settings(max_examples=40, **CHECKS)
+@given(seed=st.integers(0, (1 << 32) - 1), slow=st.integers(1, 5))
+def test_messages_in_any_order_and_one_member_s_steps_late_change_no_sum(
+    seed: int, slow: int
+) -> None:
+    world = QueuedWorld(make_terms(5, slots=3), Random(seed), slow)
+    assert world.setup().usable
+    others = {1, 2, 3, 4, 5} - {slow}
+    for round_no in (1, 2, 3):
+        result = world.round(round_no)
+        world.assert_exact(result)
+        assert others <= set(result.survivors)
+    for node in world.nodes.values():
+        rounds = [round_no for round_no, *_ in node.released]
+        assert len(rounds) == len(set(rounds))
+
+
+def test_a_slow_member_is_late_at_every_step() -> None:
+    """The network above is not vacuous: it loses no step in time, and holds back a good deal."""
+    late = outside = 0
+    for seed in range(12):
+        world = QueuedWorld(make_terms(5, slots=2), Random(seed), 1 + seed % 5)
+        assert world.setup().usable
+        results = [world.round(round_no) for round_no in (1, 2)]
+        late += world.late
+        outside += sum(world.slow not in result.survivors for result in results)
+    assert late > 12
+    assert 0 < outside < 24
 
 
 def stubborn_round(world: World, round_no: int) -> Any:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from random import Random
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -306,16 +307,22 @@ class World:
                 except TouchstoneError as error:
                     self.refusals.append(error)
 
+    def settle(self) -> None:
+        """Wait for a step's answers; here every exchange was over when it was made."""
+
     def setup(self) -> SetupOutcome:
         """Run S0, S1 and S2."""
         desk = self.coordinator
         for index in self.terms.indices:
             self.exchange("advertise", index, desk.advertise_request(), desk.on_advertise)
+        self.settle()
         request = desk.share_request()
         for index in desk.advertised:
             self.exchange("share", index, request, desk.on_share)
+        self.settle()
         for index in desk.dealers:
             self.exchange("confirm", index, desk.confirm_request(index), desk.on_confirm)
+        self.settle()
         outcome = desk.finish_setup()
         if outcome.usable:
             self.save("setup", "round")
@@ -330,6 +337,7 @@ class World:
         self.save("round")
         for index in chosen:
             self.upload(index, request)
+        self.settle()
         return request
 
     def upload(self, index: int, request: bytes) -> None:
@@ -356,12 +364,14 @@ class World:
         for index in survivors:
             self.exchange("unmask", index, request, desk.on_unmask)
             self.save("round")
+        self.settle()
         if desk.needs_release:
             request = desk.release_request()
             self.save("round")
             for index in survivors:
                 self.exchange("release", index, request, desk.on_release)
                 self.save("round")
+            self.settle()
         return desk.finish_round()
 
     def round(self, round_no: int = 1, participants: Iterable[int] | None = None) -> RoundSum:
@@ -379,6 +389,67 @@ class World:
     def assert_exact(self, result: RoundSum) -> None:
         """The sum is exactly the survivors' integers."""
         assert np.array_equal(result.vector, self.expected(result))
+
+
+@dataclass
+class Pending:
+    """A message under way: a request with ``answer``, or a reply without."""
+
+    index: int
+    data: bytes
+    take: Callable[[int, bytes], None]
+    answer: Callable[[bytes], bytes] | None = None
+
+
+class QueuedWorld(World):
+    """A network that delivers a step's messages in any order, and one member's whenever it likes.
+
+    Args:
+        terms: of the session.
+        order: draws who is next, and what of the slow member's is held back for a later step.
+        slow: whose messages, requests and replies, may arrive steps late or rounds late.
+    """
+
+    def __init__(self, terms: SessionTerms, order: Random, slow: int) -> None:
+        super().__init__(terms)
+        self.order, self.slow = order, slow
+        self.pending: list[Pending] = []
+        self.held: list[Pending] = []
+        self.late = 0
+
+    def exchange(
+        self,
+        step: str,
+        index: int,
+        request: bytes,
+        take: Callable[[int, bytes], None],
+        answer: Callable[[bytes], bytes] | None = None,
+    ) -> None:
+        """Put a request on its way; :meth:`settle` delivers it."""
+        self.pending.append(Pending(index, request, take, answer or self.nodes[index].answer))
+
+    def settle(self) -> None:
+        """Deliver what is under way, and what was held back in earlier steps, in a drawn order."""
+        released, self.held = self.held, []
+        self.late += len(released)
+        self.pending += released
+        while self.pending:
+            item = self.pending.pop(self.order.randrange(len(self.pending)))
+            if item.index == self.slow and item not in released and self.order.random() < HELD:
+                self.held.append(item)
+                continue
+            try:
+                if item.answer is None:
+                    item.take(item.index, item.data)
+                else:
+                    reply = item.answer(item.data)
+                    self.pending.append(Pending(item.index, reply, item.take))
+            except TouchstoneError as error:
+                self.refusals.append(error)
+
+
+HELD = 0.3
+"""How often a slow member's message is held back."""
 
 
 def forge(world: World, kind: str, body: bytes, *, signer: int = 0) -> bytes:
