@@ -96,7 +96,8 @@ fuzz: $(STAMP)
 	    -print_final_stats=1 || exit 1; done
 
 model-check: $(STAMP)
-	TOUCHSTONE_DEEP=1 $(BIN)/python -m pytest -q -s -p no:randomly tests/property/test_secagg_model_check.py
+	TOUCHSTONE_DEEP=1 $(BIN)/python -m pytest -q -s -p no:randomly \
+	  tests/property/test_secagg_model_check.py tests/property/test_secagg_faults.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-report*.html
