@@ -19,8 +19,8 @@ def mask_garbage(
     """Let ``members`` mask a vector in ``rounds`` that spoils the sum, and names nobody."""
     honest = MemberRun._vector
 
-    def vector(run: MemberRun, opened: Any, model: Any) -> Any:
-        found = honest(run, opened, model)
+    def vector(run: MemberRun, opened: Any, model: Any, policy: Any) -> Any:
+        found = honest(run, opened, model, policy)
         if opened.round in rounds and run._own.index in members:
             weight = -43 if run.verified.manifest.evaluates_in(opened.round) else -2
             found[weight] = 1 << 39
