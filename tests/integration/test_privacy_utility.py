@@ -51,15 +51,15 @@ def test_epsilon_eight_is_within_the_gate_of_the_local_models_and_one_is_not() -
 
 
 def test_epsilon_two_costs_little_where_members_are_large() -> None:
-    """The second gate in small: half of its rows, so twice of its allowance."""
+    """The second gate on one world: single worlds differ from their mean by some .01."""
     torch.set_num_threads(1)
-    members = world_members(32, 275, 6, own=False)
+    members = world_members(32, 550, 6, own=False)
     rows = full_rows(2.0, DELTA)
     private = [federated(members, 2.0, rows, Keystream(bytes([key]) * 32)) for key in range(2)]
     scored = [judged(members, [v] * len(members), pr_auc) for v in private]
     bare = federated(members, None, rows)
     without = judged(members, [bare] * len(members), pr_auc)
-    assert without - 2 * ALLOWED_COST < np.mean(scored) < without
+    assert without - ALLOWED_COST - 0.02 < np.mean(scored) < without
 
 
 def test_the_study_adds_the_noise_that_a_run_is_planned_with() -> None:
