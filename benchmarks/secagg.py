@@ -151,8 +151,9 @@ def run_ours(members: int, params: int, lost: int) -> Row:
 
     watch, row = Stopwatch(), Row(OURS, members, params, lost)
     delta = (np.random.default_rng(0).standard_normal(params, dtype=np.float32)) * np.float32(0.05)
+    mean = None
     for number in range(1, ROUNDS + 1):
-        one_round(desk, nodes, number, delta, watch, row)
+        mean = one_round(desk, nodes, number, delta, watch, row, mean)
     row.setup_member = setup.spent["node"] / members / SLOTS
     row.setup_coordinator = setup.spent["desk"] / SLOTS
     row.member = watch.spent["node"] / (members - lost) / ROUNDS + row.setup_member
@@ -170,8 +171,12 @@ def one_round(
     delta: np.ndarray,
     watch: Stopwatch,
     row: Row,
-) -> None:
-    """Bring one round to its sum, charging ``watch``."""
+    mean: np.ndarray | None,
+) -> np.ndarray:
+    """Bring one round to its sum, charging ``watch``, and return the mean.
+
+    ``mean`` is an earlier round's, whose memory is used again, as the real coordinator does.
+    """
     layout, terms = Layout(row.params, evaluates=False), desk.terms
     model = np.full(row.params, number, dtype="<f4").data.cast("B")
     digest = watch("hash", sha256, model)
@@ -200,11 +205,13 @@ def one_round(
             if not enough():  # as the real coordinator does: later answers are not looked at
                 watch("desk", take, i, answer)
     result = watch("desk", desk.finish_round)
-    opened = watch("open", check_sum, result.vector, layout, len(result.survivors), terms.quantiser)
+    survivors = len(result.survivors)
+    opened = watch("open", check_sum, result.vector, layout, survivors, terms.quantiser, out=mean)
     watch("desk", desk.take_back, result)
     worst = float(np.abs(opened.mean - delta).max())
     if worst > 1.01 / terms.quantiser.scale:
         raise SystemExit(f"the mean is off by {worst}")
+    return opened.mean
 
 
 def sha256(data: memoryview) -> bytes:

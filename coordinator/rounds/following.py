@@ -10,8 +10,8 @@ from shared.model.layout import ModelOutOfBounds, check_weights
 from shared.secagg import next_model
 
 
-def made_by(model: NDArray[np.float32], mean: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return ``model``, float32[P], moved by a round's mean update, float64[P].
+def made_by(model: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return ``model``, float32[P], moved by a round's mean update, float32[P].
 
     Raises:
         RunFailed: a weight leaves the bounds within which members train.

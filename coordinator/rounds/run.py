@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from coordinator.db.records import RunState
 from coordinator.registry.models import ReleaseDraft
 from coordinator.registry.publish import publish
@@ -32,6 +35,7 @@ class RunDriver:
     def __init__(self, context: RunContext) -> None:
         self._run = context
         self._sessions = SessionKeeper(context)
+        self._mean: NDArray[np.float32] | None = None
 
     def execute(self) -> None:
         """Bring the run to its terminal state.
@@ -125,12 +129,14 @@ class RunDriver:
         layout = round_layout(run.manifest, result.round)
         quantiser = session.core.terms.quantiser
         try:
-            opened = check_sum(result.vector, layout, len(result.survivors), quantiser)
+            survivors = len(result.survivors)
+            opened = check_sum(result.vector, layout, survivors, quantiser, out=self._mean)
         except SumRejected as error:
             run.book.event("round.rejected", code=error.code)
             self._burn(session, attempt, exchange, RoundBurnt(error.message))
             return
         session.core.take_back(result)
+        self._mean = opened.mean
         model = run.model()
         following = made_by(model, opened.mean)
         record = summed_record(result, session.core, run.journal, attempt, model, following)

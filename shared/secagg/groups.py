@@ -93,22 +93,25 @@ def combine(opened: Iterable[OpenedSum], robust: str) -> OpenedSum:
         raise BadInput(f"there is no way to combine groups called {robust!r}")
     total: OpenedSum | None = None
     means: list[NDArray[np.float32]] = []
+    weighed: NDArray[np.float64] | float = 0.0
     for item in opened:
         if robust == MEDIAN:
-            means.append(item.mean.astype(np.float32))
+            means.append(item.mean)
+        else:
+            weighed = weighed + np.multiply(item.mean, item.weight_sum, dtype=np.float64)
         total = item if total is None else _add(total, item)
     if total is None:
         raise BadInput("a round without a group has no sum")
-    return replace(total, mean=_median(means)) if robust == MEDIAN else total
+    if robust == MEDIAN:
+        return replace(total, mean=_median(means))
+    return replace(total, mean=np.asarray(weighed / total.weight_sum, dtype=np.float32))
 
 
 def _add(total: OpenedSum, item: OpenedSum) -> OpenedSum:
-    weight = total.weight_sum + item.weight_sum
-    mean = total.mean * (total.weight_sum / weight)
-    mean += item.mean * (item.weight_sum / weight)
+    """Return everything of two sums added up, but for the mean."""
     return OpenedSum(
-        mean,
-        weight,
+        total.mean,
+        total.weight_sum + item.weight_sum,
         total.survivors + item.survivors,
         _plus(total.loss_sum, item.loss_sum),
         _plus_counts(total.positives, item.positives),
@@ -126,8 +129,8 @@ def _plus_counts(
     return None if left is None or right is None else left + right
 
 
-def _median(means: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
-    result = np.empty(means[0].size, dtype=np.float64)
+def _median(means: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    result = np.empty(means[0].size, dtype=np.float32)
     for start in range(0, result.size, _SLICE):
         part = np.stack([mean[start : start + _SLICE] for mean in means])
         result[start : start + _SLICE] = np.median(part, axis=0)

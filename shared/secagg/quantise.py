@@ -248,8 +248,13 @@ def unpack_mean(
     survivors: int,
     weight_sum: float,
     quantiser: Quantiser,
-) -> NDArray[np.float64]:
-    """Return the weighted mean update, float64[P].
+    *,
+    out: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """Return the weighted mean update, float32[P].
+
+    It is computed in float64 and rounded once: by 2^-24 of itself, where a lane's step is 2^-15 of
+    the clip. Twice as wide it would be the largest array in a round.
 
     Args:
         packed: the packed part of an unmasked sum, uint64[ceil(P / 3)].
@@ -257,17 +262,22 @@ def unpack_mean(
         survivors: |U3|.
         weight_sum: the sum of the survivors' weights, in [survivors / 8, survivors].
         quantiser: from the terms.
+        out: float32[P] to write into and return; fresh memory costs as much as the arithmetic.
 
     Raises:
         SumRejected: padding is not zero, or a lane is out of range.
     """
     top = survivors * ((1 << quantiser.value_bits) - 1)
-    mean = np.empty(n_params, dtype=np.float64)
+    mean = np.empty(n_params, dtype=np.float32) if out is None else out
+    if mean.shape != (n_params,) or mean.dtype != np.float32:
+        raise BadVector(f"the mean has {n_params} coordinates")
+    wide = np.empty(min(packed.size, _CHUNK), dtype=np.float64)
     for place, lanes in _lanes_of(packed, n_params):
         if int(lanes.min()) < survivors or int(lanes.max()) > top:
             raise SumRejected("a lane of the sum is outside the range that the survivors can reach")
-        part = mean[place]
+        part = wide[: lanes.size]
         np.copyto(part, lanes.view(np.int64))  # processors turn signed words into floats faster
         part -= survivors * quantiser.half
         part /= quantiser.scale * weight_sum
+        mean[place] = part
     return mean

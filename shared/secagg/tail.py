@@ -112,7 +112,7 @@ class OpenedSum:
     """What a round's sum says.
 
     Attributes:
-        mean: weighted mean update, float64[P].
+        mean: weighted mean update, float32[P].
         weight_sum: sum of the survivors' weights.
         survivors: |U3|.
         loss_sum: noisy sum of log losses in nats, or None in a round without evaluation.
@@ -120,7 +120,7 @@ class OpenedSum:
         negatives: likewise.
     """
 
-    mean: NDArray[np.float64]
+    mean: NDArray[np.float32]
     weight_sum: float
     survivors: int
     loss_sum: float | None
@@ -188,7 +188,12 @@ def _noisy(evaluation: Evaluation, noise: NoiseTerms, randbelow: RandBelow) -> l
 
 
 def check_sum(
-    vector: NDArray[np.uint64], layout: Layout, survivors: int, quantiser: Quantiser
+    vector: NDArray[np.uint64],
+    layout: Layout,
+    survivors: int,
+    quantiser: Quantiser,
+    *,
+    out: NDArray[np.float32] | None = None,
 ) -> OpenedSum:
     """Check an unmasked sum in every way it can be checked, and open it.
 
@@ -200,6 +205,7 @@ def check_sum(
         layout: the round's layout.
         survivors: |U3|.
         quantiser: from the terms.
+        out: float32[P] for the mean, of an earlier round that nobody looks at any more.
 
     Raises:
         SumRejected: a canary, a range, padding or the weight is impossible.
@@ -215,7 +221,9 @@ def check_sum(
     if not floor <= eighths <= survivors * WEIGHT_UNIT:
         raise SumRejected("the sum of weights is outside the range that the survivors can reach")
     weight_sum = eighths / WEIGHT_UNIT
-    mean = unpack_mean(vector[layout.packed], layout.n_params, survivors, weight_sum, quantiser)
+    mean = unpack_mean(
+        vector[layout.packed], layout.n_params, survivors, weight_sum, quantiser, out=out
+    )
     if not layout.evaluates:
         return OpenedSum(mean, weight_sum, survivors, None, None, None)
     counts = tail[1:].astype(np.int64) - survivors * NOISE_OFFSET
@@ -225,12 +233,12 @@ def check_sum(
     )
 
 
-def next_model(model: NDArray[np.float32], mean: NDArray[np.float64]) -> NDArray[np.float32]:
+def next_model(model: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the model that a round makes: added in float64, rounded once to float32[P].
 
     Args:
         model: float32[P], the one that was sent out.
-        mean: float64[P], the mean update of the round.
+        mean: float32[P], the mean update of the round.
     """
     following = np.empty_like(model)
     np.add(model, mean, out=following, dtype=np.float64, casting="same_kind")

@@ -94,7 +94,10 @@ def test_the_mean_of_groups_weighs_every_member_alike():
 
 def test_one_group_alone_is_its_own_mean():
     one = opened([0.1, 0.2], 3.0, 3, 1.5)
-    assert combine([one], MEAN) is one
+    total = combine([one], MEAN)
+    assert total.mean.dtype == np.float32
+    assert np.array_equal(total.mean, one.mean.astype(np.float32))
+    assert (total.weight_sum, total.survivors, total.loss_sum) == (3.0, 3, 1.5)
 
 
 def test_one_poisoned_group_spoils_the_mean_and_not_the_median():

@@ -52,7 +52,15 @@ def test_the_mean_is_the_formula_to_the_last_bit(n_params: int) -> None:
     low, middle, high = columns.reshape(3, -1)
     packed = low | middle << np.uint64(21) | high << np.uint64(42)
     mean = unpack_mean(packed, n_params, members, 17.5, PLAIN)
-    assert np.array_equal(mean, (lanes - members * PLAIN.half) / (PLAIN.scale * 17.5))
+    formula = (lanes - members * PLAIN.half) / (PLAIN.scale * 17.5)
+    assert mean.dtype == np.float32
+    assert np.array_equal(mean, formula.astype(np.float32))
+    again = np.full(n_params, np.nan, dtype=np.float32)
+    assert unpack_mean(packed, n_params, members, 17.5, PLAIN, out=again) is again
+    assert np.array_equal(again, mean)
+    for wrong in (again[:-1], again.astype(np.float64)):
+        with pytest.raises(BadVector):
+            unpack_mean(packed, n_params, members, 17.5, PLAIN, out=wrong)
 
 
 @settings(max_examples=50, deadline=None)
