@@ -68,8 +68,9 @@ TARGETS = {
 }
 """How many times less CPU than Flower's a member and the coordinator are to need."""
 
-ROUNDS = 4
-"""Rounds measured of a session's 32: the first one allocates what the others use again."""
+ROUNDS = 10
+"""Rounds measured of a session's 32, as many as a run has by default: the first one allocates what
+the others use again."""
 
 OURS, FLOWER = "touchstone", "flwr SecAgg+"
 

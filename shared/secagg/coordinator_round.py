@@ -27,7 +27,7 @@ from shared.secagg.round_messages import (
 from shared.secagg.shamir import decode_element
 from shared.secagg.terms import DOMAIN
 
-_CHUNK_WORDS = 1 << 18
+_CHUNK_WORDS = 1 << 16
 """Words hashed and added at a time: 512 KiB, which a second-level cache holds."""
 
 
