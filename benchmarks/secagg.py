@@ -152,9 +152,10 @@ def run_ours(members: int, params: int, lost: int) -> Row:
 
     watch, row = Stopwatch(), Row(OURS, members, params, lost)
     delta = (np.random.default_rng(0).standard_normal(params, dtype=np.float32)) * np.float32(0.05)
+    wire = {i: np.empty(Layout(params, evaluates=False).words, dtype=np.uint64) for i in nodes}
     mean = None
     for number in range(1, ROUNDS + 1):
-        mean = one_round(desk, nodes, number, delta, watch, row, mean)
+        mean = one_round(desk, nodes, number, delta, watch, row, wire, mean)
     row.setup_member = setup.spent["node"] / members / SLOTS
     row.setup_coordinator = setup.spent["desk"] / SLOTS
     row.member = watch.spent["node"] / (members - lost) / ROUNDS + row.setup_member
@@ -172,11 +173,14 @@ def one_round(
     delta: np.ndarray,
     watch: Stopwatch,
     row: Row,
+    wire: dict[int, np.ndarray],
     mean: np.ndarray | None,
 ) -> np.ndarray:
     """Bring one round to its sum, charging ``watch``, and return the mean.
 
-    ``mean`` is an earlier round's, whose memory is used again, as the real coordinator does.
+    ``wire`` is where each vector arrives: a member keeps nothing of what it has sent, so that its
+    allocator finds the same memory again every round. ``mean`` is an earlier round's, whose memory
+    is used again, as the real coordinator does.
     """
     layout, terms = Layout(row.params, evaluates=False), desk.terms
     model = np.full(row.params, number, dtype="<f4").data.cast("B")
@@ -187,14 +191,15 @@ def one_round(
     for i in alive:
         watch("node", nodes[i].open_round, request, model)
         vector = watch("node", build_vector, delta, 1.0, terms.quantiser)
-        uploads[i] = watch("node", nodes[i].mask, vector)
-        row.upload_bytes = len(uploads[i].header) + uploads[i].vector.nbytes
+        uploads[i] = watch("node", nodes[i].mask, vector).header
+        np.copyto(wire[i], vector)
+        row.upload_bytes = len(uploads[i]) + vector.nbytes
     before = watch.spent["hash"]
-    for upload in uploads.values():
-        watch("hash", sha256, upload.vector.data)
+    for i in uploads:
+        watch("hash", sha256, wire[i].data)
     watch.spent["uploads"] += watch.spent["hash"] - before
-    for i, upload in uploads.items():
-        watch("desk", desk.on_masked, i, upload.header, upload.vector)
+    for i, header in uploads.items():
+        watch("desk", desk.on_masked, i, header, wire[i])
     watch("desk", desk.close_masked)
     steps = [(desk.unmask_request, desk.on_unmask, lambda: desk.can_release or desk.can_finish)]
     if desk.needs_release:

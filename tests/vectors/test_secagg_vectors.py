@@ -20,7 +20,6 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from shared.secagg import Coordinator, Member, RunGuard, keys
-from shared.secagg import stream as stream_module
 from shared.secagg.shamir import PRIME, deal, decode_element, interpolate, lagrange_at_zero
 from shared.secagg.stream import apply_masks, keystream
 from shared.trust.grouping import Drawing, commitment
@@ -169,7 +168,7 @@ def test_key_schedule_known_answers() -> None:
     assert [f"{int(word):016x}" for word in keystream(own, len(words))] == words
 
 
-def test_threads_and_chunks_do_not_change_a_mask() -> None:
+def test_chunks_do_not_change_a_mask() -> None:
     key, other = bytes(range(32)), bytes(32)
     words = 3 * 512 * 1024 + 7
     whole = keystream(key, words)
@@ -177,19 +176,6 @@ def test_threads_and_chunks_do_not_change_a_mask() -> None:
     assert whole.tobytes() == stream.update(bytes(8 * words))
     apply_masks(whole, [other], [key, other])
     assert not whole.any()
-
-
-def test_a_failure_in_the_second_thread_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = stream_module._run
-
-    def failing(vector: Any, offset: int, *keys: Any) -> None:
-        if offset:
-            raise MemoryError
-        real(vector, offset, *keys)
-
-    monkeypatch.setattr(stream_module, "_run", failing)
-    with pytest.raises(MemoryError):
-        keystream(bytes(32), 1024 * 1024)
 
 
 @pytest.mark.parametrize("case", load("round.json")["rounds"], ids=lambda case: case["at"])
