@@ -10,7 +10,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from participant.contract.view import View
-from participant.training.dataset import judged_at
 from shared.model.features.history import History
 from shared.model.features.signals import parse_signals
 from shared.model.features.space import LISTING_CATEGORIES, LISTING_NUMBERS
@@ -69,7 +68,7 @@ def _new_names(rows: list[dict[str, object]], found: dict[str, Bools]) -> set[st
 
 def values(view: View, sample: pl.DataFrame) -> Iterator[Values]:
     """Yield the columns of some labelled records, features of a moment as of that moment."""
-    moments = judged_at(view.table, sample, view.now)
+    moments = sample["judged_at"]
     if view.table == "listings":
         yield from _listing_values(view, sample, moments)
     else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 
 import numpy as np
 import polars as pl
@@ -20,6 +21,7 @@ from participant.contract.report import Figures, Finding, Part, finding
 from participant.contract.rules import (
     AUC_EQUAL,
     AUC_TOLD,
+    HALF,
     MIN_OF_A_CLASS,
     MIN_SURE,
     NEARLY_ALL,
@@ -27,6 +29,7 @@ from participant.contract.rules import (
     SAMPLE_ROWS,
 )
 from participant.contract.view import View
+from participant.training.known import HORIZONS_DAYS
 from shared.domain.schemas import SCHEMAS
 from shared.domain.vocabulary import VERDICTS
 from shared.model.metrics import roc_auc
@@ -129,6 +132,11 @@ def _snapshots(view: View) -> Iterator[Finding]:
     late = int((view.known["updated_at"] > view.known["labelled_at"]).sum())
     if late:
         yield finding("changed_after_verdict", late, view.known.height)
+    if view.table == "listings":
+        ages = (view.known["judged_at"] - view.known["created_at"]).drop_nulls()
+        old = int((ages > timedelta(days=max(HORIZONS_DAYS))).sum())
+        if old > HALF * len(ages):
+            yield finding("seen_late", old, len(ages))
 
 
 def _refused(column: Values, labelled_at: pl.Series) -> Iterator[Finding]:

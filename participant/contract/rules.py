@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-CONTRACT_VERSION = 2
+CONTRACT_VERSION = 3
 """Raised when a rule changes: verdicts kept from before are then found again."""
 
 Level = Literal["fail", "warn"]
@@ -91,7 +91,11 @@ RULES: dict[str, Rule] = {
     "known_after_verdict": Rule("fail", "a value is known only after the verdict"),
     "answer_as_signal": Rule("fail", "a signal is a column of the verdict"),
     "changed_after_verdict": Rule(
-        "warn", "records as they were after their verdict: they may show its consequences"
+        "warn",
+        "records known only as they were after their verdict: they may show its consequences",
+    ),
+    "seen_late": Rule(
+        "warn", "most labelled listings are known only as they were long after they appeared"
     ),
     "updated_before_created": Rule("warn", "records updated before they existed", SHARE_FAILS),
     "decided_before_created": Rule(

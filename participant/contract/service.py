@@ -19,7 +19,7 @@ from participant.contract.schema import check_schema
 from participant.contract.times import check_times
 from participant.contract.view import View
 from participant.store import Store
-from participant.training.dataset import Table
+from participant.training.known import Table
 from shared.domain.schemas import SCHEMA_VERSION
 from shared.domain.vocabulary import Kind
 from shared.files import write_atomic

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from participant.store.records import Records
-from participant.training.dataset import Table, groups_of, known_records, times_of
+from participant.training.known import Table, groups_of, known_records, times_of
 from participant.training.split import Split, split_records
 
 
@@ -35,11 +35,31 @@ class View:
         return "listing_id" if self.table == "listings" else "shop_id"
 
     @cached_property
-    def frame(self) -> pl.DataFrame:
-        """Every record without its long texts, in order of arrival."""
+    def _stored(self) -> pl.DataFrame:
+        """Every record as it is now, without its long texts, in order of arrival."""
+        return self.records.frame(self.table, self._columns)
+
+    @cached_property
+    def _columns(self) -> list[str]:
         skipped = ("description", "url")
         schema = self.records.scan(self.table).collect_schema()
-        return self.records.frame(self.table, [name for name in schema if name not in skipped])
+        return [name for name in schema if name not in skipped]
+
+    @cached_property
+    def frame(self) -> pl.DataFrame:
+        """Every record without its long texts, in order of arrival, as training sees it.
+
+        A labelled listing is there as it was when training judges it, all others as they are now.
+        """
+        if self._older.is_empty():
+            return self._stored
+        shown = self.known.select(self._columns)
+        rest = self._stored.join(shown, on=self.id_column, how="anti")
+        order = self._stored.select(self.id_column)
+        together = pl.concat([shown, rest])
+        return order.join(together, on=self.id_column, how="left", maintain_order="left").select(
+            self._columns
+        )
 
     @cached_property
     def complaints(self) -> pl.DataFrame:
@@ -56,8 +76,21 @@ class View:
 
     @cached_property
     def known(self) -> pl.DataFrame:
-        """The labelled records with ``label``, ``confidence``, ``class`` and ``labelled_at``."""
-        return known_records(self.table, self.frame, self.complaints, self.verdicts, self.now)
+        """The labelled records as training sees them.
+
+        Beside their columns stand ``label``, ``confidence``, ``class``, ``labelled_at`` and
+        ``judged_at``.
+        """
+        tables = (self._stored, self.complaints, self.verdicts)
+        return known_records(self.table, *tables, self.now, self._older)
+
+    @cached_property
+    def _older(self) -> pl.DataFrame:
+        """What listings that somebody spoke of were like before; of shops the latest counts."""
+        if self.table == "shops":
+            return self._stored.clear()
+        told = pl.concat([self.complaints["listing_id"], self.verdicts["listing_id"]]).unique()
+        return self.records.older("listings", told, self._columns)
 
     @cached_property
     def labels(self) -> NDArray[np.int8]:

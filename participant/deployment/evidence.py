@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from scipy.special import expit
 
@@ -54,14 +55,21 @@ def training_sets(store: Store) -> TrainingSets:
     def read(kind: str, spec: ModelSpec) -> TrainingSet:
         if (kind, spec) not in built:
             table, records = _TABLES[kind], store.records
-            listings = table == "listings"
+            if table == "shops":
+                built[kind, spec] = TrainingSet.from_records(
+                    table, records.frame(table), spec=spec, as_of=store.clock.now()
+                )
+                return built[kind, spec]
+            complaints, verdicts = records.frame("complaints"), records.frame("verdicts")
+            told = pl.concat([complaints["listing_id"], verdicts["listing_id"]]).unique()
             built[kind, spec] = TrainingSet.from_records(
                 table,
                 records.frame(table),
                 spec=spec,
                 as_of=store.clock.now(),
-                complaints=records.frame("complaints") if listings else None,
-                verdicts=records.frame("verdicts") if listings else None,
+                complaints=complaints,
+                verdicts=verdicts,
+                older=records.older(table, told),
             )
         return built[kind, spec]
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from participant.contract import contract_of
 from participant.deployment.evidence import training_sets
 from participant.store import Store
-from participant.training.dataset import Table, TrainingSet
+from participant.training.dataset import TrainingSet
 from participant.training.inference import evaluate_histograms
+from participant.training.known import Table
 from participant.training.local import TrainConfig, local_update
 from participant.training.private import PrivateConfig, WholeRecords, private_update
 from shared.model.layout import ModelSpec

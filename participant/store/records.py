@@ -51,17 +51,7 @@ class Records:
         Raises:
             StorageError: a segment is missing or damaged.
         """
-        frame = self.scan(kind)
-        if columns is not None:
-            frame = frame.select(columns)
-        try:
-            return frame.collect()
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise StorageError(
-                f"the stored {kind} cannot be read",
-                hint="restore the state folder from a backup",
-                detail=str(error),
-            ) from error
+        return _collected(self.scan(kind), kind, columns)
 
     def scan(self, kind: Kind) -> pl.LazyFrame:
         """Return the latest version of every record as a lazy query, in order of arrival."""
@@ -70,6 +60,28 @@ class Records:
         if not any(row.replaced for row in rows):
             return frame
         return frame.unique(subset=list(KEY_COLUMNS[kind]), keep="last", maintain_order=True)
+
+    def older(
+        self, kind: Kind, among: pl.Series, columns: Sequence[str] | None = None
+    ) -> pl.DataFrame:
+        """Return the versions that newer ones have replaced, in order of arrival.
+
+        Args:
+            kind: Which records.
+            among: Values of the first key column; versions of other records are left out.
+            columns: Columns to return, in this order; all by default.
+
+        Raises:
+            StorageError: a segment is missing or damaged.
+        """
+        rows, keys = self._catalogue(kind), list(KEY_COLUMNS[kind])
+        frame = self._segments[kind].scan([row.number for row in rows])
+        if any(row.replaced for row in rows):
+            frame = frame.filter(pl.col(keys[0]).is_in(among.implode()))
+            frame = frame.filter(pl.int_range(pl.len()).reverse().over(keys) > 0)
+        else:
+            frame = frame.clear()
+        return _collected(frame, kind, columns)
 
     def count(self, kind: Kind) -> int:
         """Return how many different records there are."""
@@ -186,6 +198,17 @@ class Records:
             yield
         finally:
             os.close(handle)
+
+
+def _collected(frame: pl.LazyFrame, kind: Kind, columns: Sequence[str] | None) -> pl.DataFrame:
+    try:
+        return (frame if columns is None else frame.select(columns)).collect()
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise StorageError(
+            f"the stored {kind} cannot be read",
+            hint="restore the state folder from a backup",
+            detail=str(error),
+        ) from error
 
 
 def _acquire(handle: int) -> None:

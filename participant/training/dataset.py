@@ -12,21 +12,16 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from participant.training.known import Table, groups_of, known_records, times_of
 from participant.training.matrix import SubMatrix, to_csr, touched_part
-from participant.training.split import NO_TIME, Split, SplitPolicy, position, split_records
-from shared.domain.labels import derive_labels
-from shared.domain.schemas import TIME, empty_frame
+from participant.training.split import NO_TIME, Split, SplitPolicy, split_records
+from shared.domain.schemas import empty_frame
 from shared.model.features.batch import FeatureBatch
 from shared.model.features.build import build_features
 from shared.model.features.history import History
 from shared.model.layout import ModelSpec
 
 Part = Literal["train", "calibration", "holdout"]
-Table = Literal["listings", "shops"]
-
-HORIZONS_DAYS = (1, 14, 56)
-"""Ages at which a training listing is looked at. Fresh listings have few complaints and old ones
-many; a model that saw only old ones would take a clean record for innocence."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +56,7 @@ class TrainingSet:
         as_of: datetime,
         complaints: pl.DataFrame | None = None,
         verdicts: pl.DataFrame | None = None,
+        older: pl.DataFrame | None = None,
         policy: SplitPolicy | None = None,
     ) -> TrainingSet:
         """Derive labels and features of a member's canonical records.
@@ -72,16 +68,18 @@ class TrainingSet:
             as_of: the moment; labels, complaints and ages are those known then.
             complaints: canonical complaints about the listings.
             verdicts: canonical verdicts on the listings.
+            older: former versions of the listings, in order of arrival: each is looked at as it
+                was at the moment it is judged.
             policy: shares of the split.
         """
         complaints = empty_frame("complaints") if complaints is None else complaints
         verdicts = empty_frame("verdicts") if verdicts is None else verdicts
-        known = known_records(kind, frame, complaints, verdicts, as_of)
+        known = known_records(kind, frame, complaints, verdicts, as_of, older)
         features = build_features(
             known,
             kind,
             hash_bits=spec.hash_bits,
-            as_of=judged_at(kind, known, as_of),
+            as_of=known["judged_at"],
             history=History(frame, complaints) if kind == "listings" else None,
             compact=spec.linear,
         )
@@ -151,59 +149,3 @@ class TrainingSet:
     def train_part(self) -> SubMatrix:
         """The training records over the rows of the table that they touch."""
         return touched_part(self.matrix[self.split.train])
-
-
-def known_records(
-    kind: Table,
-    frame: pl.DataFrame,
-    complaints: pl.DataFrame,
-    verdicts: pl.DataFrame,
-    as_of: datetime,
-) -> pl.DataFrame:
-    """Return the labelled records of ``frame`` with the columns of a label, in its order.
-
-    A shop carries its own label, certain and of no known time; a listing gets what
-    :func:`~shared.domain.labels.derive_labels` says was known at ``as_of``.
-    """
-    if kind == "listings":
-        labels = derive_labels(frame, complaints, verdicts, as_of)
-        return frame.join(labels, on="listing_id", how="inner", maintain_order="left")
-    fraud = pl.when(pl.col("label") == 1)
-    return frame.filter(pl.col("label").is_not_null()).with_columns(
-        pl.lit(1.0, dtype=pl.Float32).alias("confidence"),
-        fraud.then(pl.lit("counterfeit")).otherwise(pl.lit("authentic")).alias("class"),
-        pl.lit(None, dtype=TIME).alias("labelled_at"),
-    )
-
-
-def groups_of(kind: Table, known: pl.DataFrame) -> list[str]:
-    """Return what must not stand on both sides of the split: a listing's seller, a shop's host."""
-    names = pl.col("host") if kind == "shops" else pl.coalesce("seller_id", "listing_id")
-    return known.select(names).to_series().to_list()
-
-
-def times_of(kind: Table, known: pl.DataFrame) -> NDArray[np.int64]:
-    """Return int64[n] seconds since 1970 by which records are split, -1 if unknown.
-
-    A shop's age is the strongest honest signal, so judging only the youngest would judge another
-    population: shops are split by host alone.
-    """
-    if kind == "shops":
-        return np.full(known.height, NO_TIME, dtype=np.int64)
-    found: NDArray[np.int64] = known["created_at"].dt.epoch("s").fill_null(int(NO_TIME)).to_numpy()
-    return found.astype(np.int64)
-
-
-def judged_at(kind: Table, known: pl.DataFrame, as_of: datetime) -> pl.Series:
-    """Return the moment at which each training record is judged, never after ``as_of``.
-
-    For a listing that is one of :data:`HORIZONS_DAYS` after it appeared, chosen by a hash of its
-    id, or ``as_of`` if it has no time. For a shop it is when it was last looked at.
-    """
-    moment = pl.lit(as_of, dtype=TIME)
-    if kind == "shops":
-        return known.select(pl.min_horizontal("updated_at", moment)).to_series()
-    choices = len(HORIZONS_DAYS)
-    days = [HORIZONS_DAYS[int(position(name) * choices)] for name in known["listing_id"]]
-    later = pl.col("created_at") + pl.duration(days=pl.lit(pl.Series("days", days, dtype=pl.Int64)))
-    return known.select(pl.min_horizontal(later, moment)).to_series()

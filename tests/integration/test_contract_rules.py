@@ -161,6 +161,7 @@ def snapshots(tables: Tables) -> Tables:
             signal("outcome", lambda at, fake: ("authentic", "counterfeit")[at % 2]),
         ),
         ("changed_after_verdict", "warn", listings(updated_at=pl.lit(NOW - 200 * DAY))),
+        ("seen_late", "warn", listings(updated_at=pl.col("created_at") + 90 * DAY)),
         (
             "updated_before_created",
             "warn",
@@ -262,6 +263,25 @@ def test_the_real_shops_pass_and_their_leak_is_told_when_it_is_let_in(tmp_path: 
     import_file(careless, REAL_SHOPS, "shops", mapping)
     told_of = {one.column: one.value for one in check_records(careless, "shops").findings}
     assert told_of["signals.score (empty or not)"] == pytest.approx(0.983, abs=0.005)
+
+
+def test_what_a_later_version_says_is_no_leak_where_the_earlier_one_is_stored(
+    tmp_path: Path,
+) -> None:
+    store = Store.open(tmp_path, clock=FixedClock(NOW))
+    handled = with_signal(SOUND, "handled", [at % 5 if at < JUDGED else None for at in range(ROWS)])
+    later = handled.listings.with_columns(pl.col("updated_at") + 90 * DAY).head(JUDGED)
+    for records in (SOUND.listings, later):
+        store.records.put("listings", records)
+    store.records.put("verdicts", SOUND.verdicts)
+    store.records.put("complaints", SOUND.complaints)
+    assert told(check_records(store, "listings")) == {}
+    alone = Store.open(tmp_path / "alone", clock=FixedClock(NOW))
+    alone.records.put("listings", later)
+    alone.records.put("listings", SOUND.listings.tail(ROWS - JUDGED))
+    alone.records.put("verdicts", SOUND.verdicts)
+    found = told(check_records(alone, "listings"))
+    assert found.keys() >= {"known_after_verdict", "changed_after_verdict", "seen_late"}
 
 
 def test_shops_are_told_by_host(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -10,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from participant.training.dataset import TrainingSet
+from participant.training.known import known_records
 from shared.model.features.build import build_features
 from shared.model.features.history import History
 from tests.support.model import NOW, SPEC, listing, records
 
 LISTINGS, SELLERS = 6, 3
 TIMES = st.integers(-90 * 24, 90 * 24).map(lambda hours: NOW + timedelta(hours=hours))
-SECOND = timedelta(seconds=1)
+SECOND, DAY = timedelta(seconds=1), timedelta(days=1)
 
 offers = st.lists(
     st.tuples(st.integers(0, SELLERS - 1), TIMES), min_size=LISTINGS, max_size=LISTINGS
@@ -164,3 +166,71 @@ def test_a_complaint_counts_from_its_very_second_on(
         with_it = History(frame, more).counts(frame, moments)["listing_fake_claims"]
         assert with_it[0] - without[0] == extra
         np.testing.assert_array_equal(with_it[1:], without[1:])
+
+
+revisions = st.lists(st.tuples(st.integers(0, LISTINGS - 1), TIMES), max_size=12)
+
+
+def versions(
+    rows: list[tuple[int, datetime]], changes: list[tuple[int, datetime]]
+) -> list[dict[str, Any]]:
+    """Return what was stored of the listings, in order of arrival, each with its own price."""
+    first = [(at, born) for at, (_, born) in enumerate(rows)]
+    return [
+        listing(
+            at,
+            seller_id=f"seller-{rows[at][0]}",
+            created_at=rows[at][1],
+            updated_at=moment,
+            price=10.0 + place,
+        )
+        for place, (at, moment) in enumerate([*first, *changes])
+        if moment >= rows[at][1]
+    ]
+
+
+def latest_and_older(stored: list[dict[str, Any]]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    last = {row["listing_id"]: place for place, row in enumerate(stored)}
+    older = [row for place, row in enumerate(stored) if place not in last.values()]
+    latest = [stored[place] for place in sorted(last.values())]
+    return records("listings", *latest), records("listings", *older)
+
+
+@settings(max_examples=80, deadline=None)
+@given(offers, revisions)
+def test_no_value_of_a_training_record_is_younger_than_the_moment_it_is_judged(
+    rows: list[tuple[int, datetime]], changes: list[tuple[int, datetime]]
+) -> None:
+    stored = [row for row in versions(rows, changes) if row["updated_at"] <= NOW]
+    found = verdicts([(at, NOW, "authentic", None) for at in range(LISTINGS)])
+    frame, older = latest_and_older(stored)
+    known = known_records("listings", frame, complaints([]), found, NOW, older)
+    assert known["listing_id"].to_list() == frame["listing_id"].to_list()
+    for row in known.iter_rows(named=True):
+        mine = [one for one in stored if one["listing_id"] == row["listing_id"]]
+        there = [one for one in mine if one["updated_at"] <= row["judged_at"]]
+        assert row["price"] in [one["price"] for one in mine]
+        assert row["updated_at"] == max(one["updated_at"] for one in there)
+        assert row["created_at"] <= row["judged_at"] <= NOW
+
+
+@settings(max_examples=40, deadline=None)
+@given(offers, revisions)
+def test_a_change_after_a_listing_was_judged_changes_no_token(
+    rows: list[tuple[int, datetime]], changes: list[tuple[int, datetime]]
+) -> None:
+    long_ago = [(seller, min(born, NOW - 60 * DAY)) for seller, born in rows]
+    before = versions(long_ago, [])
+    after = versions(long_ago, [(at, max(moment, NOW - 2 * DAY)) for at, moment in changes])
+    found = verdicts([(at, NOW, "authentic", None) for at in range(LISTINGS)])
+    sets = []
+    for stored in (before, after):
+        frame, older = latest_and_older(stored)
+        frame = frame.sort("listing_id")
+        sets.append(
+            TrainingSet.from_records(
+                "listings", frame, spec=SPEC, as_of=NOW, verdicts=found, older=older
+            )
+        )
+    assert (sets[0].matrix != sets[1].matrix).nnz == 0
+    assert sets[0].times.tolist() == sets[1].times.tolist()

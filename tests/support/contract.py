@@ -100,7 +100,7 @@ def with_signal(tables: Tables, name: str, values: list[Any]) -> Tables:
 
 @dataclass(frozen=True)
 class InMemory:
-    """What the contract asks of a record store, without a store: tables of one state."""
+    """What the contract asks of a record store, without a store: one version of each record."""
 
     tables: dict[str, pl.DataFrame]
 
@@ -109,6 +109,9 @@ class InMemory:
 
     def frame(self, kind: str, columns: list[str] | None = None) -> pl.DataFrame:
         return self.tables[kind].select(columns or pl.all())
+
+    def older(self, kind: str, among: pl.Series, columns: list[str]) -> pl.DataFrame:
+        return self.frame(kind, columns).clear()
 
     def count(self, kind: str) -> int:
         return self.tables[kind].height

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
-from participant.training.dataset import TrainingSet, judged_at
+from participant.training.dataset import TrainingSet
 from participant.training.inference import scores
+from participant.training.known import horizons, known_records
 from participant.training.local import (
     NothingToTrain,
     TrainConfig,
@@ -150,9 +153,42 @@ def test_a_reversed_verdict_is_a_negative_of_full_weight_and_the_unlabelled_stay
 
 def test_training_listings_are_seen_at_several_ages_never_in_the_future() -> None:
     frame = records("listings", *(listing(k) for k in range(60)))
-    moments = judged_at("listings", frame, NOW)
-    assert moments.max() <= NOW
-    ages = (moments - frame["created_at"]).dt.total_days().unique().to_list()
+    known = judged(frame)
+    assert known["judged_at"].max() <= NOW
+    ages = (known["judged_at"] - known["created_at"]).dt.total_days().unique().to_list()
     assert len(ages) == 3
-    timeless = records("listings", listing(created_at=None))
-    assert judged_at("listings", timeless, NOW).to_list() == [NOW]
+    assert judged(records("listings", listing(created_at=None)))["judged_at"].to_list() == [NOW]
+
+
+def judged(frame: pl.DataFrame, older: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Return what training sees of listings that were all found authentic a moment ago."""
+    said = {"verdict": "authentic", "source": "analyst", "decided_at": NOW}
+    verdicts = records("verdicts", *({"listing_id": at, **said} for at in frame["listing_id"]))
+    none = records("complaints").clear()
+    return known_records("listings", frame, none, verdicts, NOW, older)
+
+
+def test_a_listing_is_seen_as_it_was_when_it_is_judged() -> None:
+    born = NOW - timedelta(days=200)
+    name = next(k for k in range(99) if horizons(pl.Series([f"listing-{k}"])) == [14])
+
+    def version(title: str, days: int | None) -> dict[str, Any]:
+        moment = None if days is None else born + timedelta(days=days)
+        return listing(name, title=title, created_at=born, updated_at=moment)
+
+    def seen(*versions: tuple[str, int | None]) -> tuple[str, int]:
+        older = records("listings", *(version(*one) for one in versions[:-1]))
+        known = judged(records("listings", version(*versions[-1])), older)
+        assert known.height == 1
+        return known["title"][0], (known["judged_at"][0] - born).days
+
+    assert seen(("first", 0), ("second", 10), ("third", 15)) == ("second", 14)
+    assert seen(("second", 10), ("first", 0)) == ("second", 14)
+    assert seen(("third", 100), ("second", 60), ("fourth", 150)) == ("second", 60)
+    assert seen(("undated", None), ("third", 15)) == ("undated", 14)
+    assert seen(("undated", None), ("second", 10)) == ("second", 14)
+    assert seen(("slip", 10), ("corrected", 10)) == ("corrected", 14)
+    assert seen(("undated", None), ("corrected", None)) == ("corrected", 14)
+    assert seen(
+        ("future", 300),
+    ) == ("future", 200)
