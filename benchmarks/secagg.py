@@ -194,6 +194,7 @@ def one_round(
         uploads[i] = watch("node", nodes[i].mask, vector).header
         np.copyto(wire[i], vector)
         row.upload_bytes = len(uploads[i]) + vector.nbytes
+        del vector
     before = watch.spent["hash"]
     for i in uploads:
         watch("hash", sha256, wire[i].data)
@@ -233,7 +234,7 @@ def run_flower(members: int, params: int, lost: int) -> Row:
     row.coordinator, row.upload_bytes, done = drive(
         members, params, lost, lambda node, message: spent("node", nodes.answer, node, message)
     )
-    row.member = (spent.spent["node"] - nodes.training) / members
+    row.member = (spent.spent["node"] - nodes.training) / (members - lost)
     row.error = "" if done else "no result"
     return row
 

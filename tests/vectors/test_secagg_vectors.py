@@ -16,10 +16,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from shared.secagg import Coordinator, Member, RunGuard, keys
+from shared.secagg import stream as stream_module
 from shared.secagg.shamir import PRIME, deal, decode_element, interpolate, lagrange_at_zero
 from shared.secagg.stream import apply_masks, keystream
 from shared.trust.grouping import Drawing, commitment
@@ -168,12 +169,18 @@ def test_key_schedule_known_answers() -> None:
     assert [f"{int(word):016x}" for word in keystream(own, len(words))] == words
 
 
-def test_chunks_do_not_change_a_mask() -> None:
+@pytest.mark.parametrize("vector_aes", [True, False])
+def test_a_mask_is_the_counter_mode_of_the_standard_whichever_way_it_is_made(
+    monkeypatch: pytest.MonkeyPatch, vector_aes: bool
+) -> None:
+    monkeypatch.setattr(stream_module, "_has_vector_aes", lambda: vector_aes)
     key, other = bytes(range(32)), bytes(32)
     words = 3 * 512 * 1024 + 7
     whole = keystream(key, words)
-    stream = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+    stream = Cipher(algorithms.AES(key), modes.CTR((2).to_bytes(16, "big"))).encryptor()
     assert whole.tobytes() == stream.update(bytes(8 * words))
+    sealed = AESGCM(key).encrypt(bytes(12), bytes(8 * words), None)
+    assert whole.tobytes() == sealed[:-16]
     apply_masks(whole, [other], [key, other])
     assert not whole.any()
 

@@ -94,7 +94,7 @@ def hkdf(secret: bytes, salt: bytes, label: bytes, context: bytes, *indices: int
 
 
 def ctr(key: bytes, words: int) -> list[str]:
-    blocks = b"".join(i.to_bytes(16, "big") for i in range((words + 1) // 2))
+    blocks = b"".join(i.to_bytes(16, "big") for i in range(2, 2 + (words + 1) // 2))
     data = Cipher(algorithms.AES(key), modes.ECB()).encryptor().update(blocks)  # noqa: S305
     return [f"{word:016x}" for word in struct.unpack(f"<{words}Q", data[: 8 * words])]
 
