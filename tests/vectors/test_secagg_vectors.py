@@ -19,8 +19,9 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from shared.secagg import Coordinator, Member, RunGuard, keys
+from shared.secagg import Coordinator, Member, Quantiser, RunGuard, keys
 from shared.secagg import stream as stream_module
+from shared.secagg.quantise import pack, unpack_mean
 from shared.secagg.shamir import PRIME, deal, decode_element, interpolate, lagrange_at_zero
 from shared.secagg.stream import apply_masks, keystream
 from shared.trust.grouping import Drawing, commitment
@@ -167,6 +168,19 @@ def test_key_schedule_known_answers() -> None:
     assert {name: value.hex() for name, value in found.items()} == {n: data[n] for n in found}
     words = data["self_mask_words"]
     assert [f"{int(word):016x}" for word in keystream(own, len(words))] == words
+
+
+def test_lanes_are_packed_and_opened_as_by_hand() -> None:
+    data = load("lanes.json")
+    quantiser = Quantiser(data["value_bits"], data["clip_coord"], bucketed=True)
+    updates = [np.array(update, dtype=np.float32) for update in data["updates"]]
+    raw = zip(updates, data["weights"], map(bytes.fromhex, data["dither_keys"]), strict=True)
+    vectors = [pack(update, weight, quantiser, dither_key=key) for update, weight, key in raw]
+    assert [[f"{int(word):016x}" for word in one] for one in vectors] == data["packed"]
+    total = sum(vectors, start=np.zeros_like(vectors[0]))
+    mean = unpack_mean(total, updates[0].size, 2, sum(data["weights"]), quantiser)
+    assert mean.tolist() == data["mean"]
+    assert np.abs(mean[1] - (0.1 + 0.005) / 1.5) < 2 / quantiser.scale
 
 
 @pytest.mark.parametrize("vector_aes", [True, False])

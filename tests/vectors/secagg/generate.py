@@ -14,6 +14,7 @@ import base64
 import hashlib
 import hmac
 import json
+import math
 import struct
 import sys
 from collections.abc import Callable
@@ -165,6 +166,60 @@ def grouping() -> dict[str, Any]:
     }
 
 
+def lanes() -> dict[str, Any]:
+    """Pack two updates by hand, one coordinate at a time, and open their sum."""
+
+    def single(value: float) -> float:
+        """Round to float32. A float64 sum or product of two of them, rounded, is IEEE's own."""
+        return struct.unpack("<f", struct.pack("<f", value))[0]
+
+    def packed(update: list[float], weight: float, key: bytes) -> list[int]:
+        words = -(-len(update) // 3)
+        draws = iter(struct.unpack(f"<{len(update)}H", zeros(key, 2 * len(update))))
+        # The highest lane is drawn first: lane j of word i is coordinate j * words + i.
+        dither = {
+            at: next(draws) / 65536
+            for j in (2, 1, 0)
+            for at in range(len(update))
+            if at // words == j
+        }
+        out = [0] * words
+        for at, value in enumerate(update):
+            scaled = single(single(value) * single(weight * top / clip))
+            step = min(max(math.floor(single(scaled + dither[at])), -top), top)
+            out[at % words] |= (step + half) << (21 * (at // words))
+        return out
+
+    def zeros(key: bytes, count: int) -> bytes:
+        blocks = b"".join(i.to_bytes(16, "big") for i in range(-(-count // 16)))
+        cipher = Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305
+        return cipher.encryptor().update(blocks)[:count]
+
+    bits, clip = 16, 0.25
+    half, top = 1 << (bits - 1), (1 << (bits - 1)) - 1
+    updates = [
+        [single(value) for value in (0.0, 0.1, -0.1, 0.25, -0.25, 0.3, -9.0, 1e-6, -1e-6, 0.2)],
+        [single(value) for value in (-0.2, 0.01, 0.07, 0.0, 0.125, -0.3, 9.0, -0.04, 0.09, 0.0)],
+    ]
+    weights, keys = [1.0, 0.5], [bytes(range(32)), bytes(range(32, 64))]
+    vectors = [packed(*one) for one in zip(updates, weights, keys, strict=True)]
+    total = [sum(words) for words in zip(*vectors, strict=True)]
+    words, mask = len(total), (1 << 21) - 1
+    mean = [
+        single(((total[at % words] >> 21 * (at // words) & mask) - 2 * half) / (top / clip * 1.5))
+        for at in range(len(updates[0]))
+    ]
+    return {
+        "value_bits": bits,
+        "clip_coord": clip,
+        "updates": updates,
+        "weights": weights,
+        "dither_keys": [key.hex() for key in keys],
+        "packed": [[f"{word:016x}" for word in vector] for vector in vectors],
+        "mean": mean,
+    }
+
+
 def rounds() -> dict[str, Any]:
     from tests.support.secagg import MODEL, World, losing, make_terms
 
@@ -215,4 +270,5 @@ if __name__ == "__main__":
     write("shamir.json", shamir())
     write("keys.json", keys())
     write("groups.json", grouping())
+    write("lanes.json", lanes())
     write("round.json", rounds())
