@@ -213,10 +213,11 @@ def unpack_lanes(packed: NDArray[np.uint64], n_params: int) -> NDArray[np.uint32
 
 def _lanes_of(
     packed: NDArray[np.uint64], n_params: int
-) -> Iterator[tuple[slice, NDArray[np.uint64]]]:
+) -> Iterator[tuple[slice, NDArray[np.uint32]]]:
     """Yield integer lane sums a chunk at a time, each with its place among the coordinates.
 
-    The next lanes overwrite the former ones.
+    The next lanes overwrite the former ones. Half words are what processors have the widest
+    instructions for: lane 0 is the low half's lower 21 bits, lane 2 the high half's upper 22.
 
     Raises:
         SumRejected: a padding lane or bit 63 is not 0.
@@ -224,18 +225,27 @@ def _lanes_of(
     words = packed_words(n_params)
     if packed.shape != (words,):
         raise BadVector(f"the packed part has {words} words")
-    mask = np.uint64((1 << LANE_BITS) - 1)
-    buffer = np.empty(min(words, _CHUNK), dtype=np.uint64)
+    mask, spilt = np.uint32((1 << LANE_BITS) - 1), np.uint32(32 - LANE_BITS)
+    halves = np.ascontiguousarray(packed).view("<u4").reshape(words, 2)
+    buffers = [np.empty(min(words, _CHUNK), dtype=np.uint32) for _ in range(3)]
     for start in range(0, words, _CHUNK):
-        part = packed[start : start + _CHUNK]
-        lane = buffer[: part.size]
-        if int(part.max()) >> (LANES * LANE_BITS):
+        count = min(_CHUNK, words - start)
+        low, high, lane = (buffer[:count] for buffer in buffers)
+        np.copyto(low, halves[start : start + count, 0])
+        np.copyto(high, halves[start : start + count, 1])
+        if int(high.max()) >> 31:
             raise SumRejected("padding bits of the packed part are not zero")
         for j in range(LANES):
+            if j == 0:
+                np.bitwise_and(low, mask, out=lane)
+            elif j == 1:
+                np.left_shift(high, spilt, out=lane)
+                lane |= low >> np.uint32(LANE_BITS)
+                lane &= mask
+            else:
+                np.right_shift(high, np.uint32(2 * LANE_BITS - 32), out=lane)
             first = j * words + start
-            np.right_shift(part, np.uint64(j * LANE_BITS), out=lane)
-            np.bitwise_and(lane, mask, out=lane)
-            used = max(0, min(part.size, n_params - first))
+            used = max(0, min(count, n_params - first))
             if lane[used:].any():
                 raise SumRejected("padding bits of the packed part are not zero")
             if used:
@@ -253,8 +263,8 @@ def unpack_mean(
 ) -> NDArray[np.float32]:
     """Return the weighted mean update, float32[P].
 
-    It is computed in float64 and rounded once: by 2^-24 of itself, where a lane's step is 2^-15 of
-    the clip. Twice as wide it would be the largest array in a round.
+    A coordinate's sum, a whole number, is divided in float32: off by at most 2^-23 of itself, where
+    a lane's step is 2^-15 of the clip. Twice as wide it would be the largest array in a round.
 
     Args:
         packed: the packed part of an unmasked sum, uint64[ceil(P / 3)].
@@ -271,13 +281,13 @@ def unpack_mean(
     mean = np.empty(n_params, dtype=np.float32) if out is None else out
     if mean.shape != (n_params,) or mean.dtype != np.float32:
         raise BadVector(f"the mean has {n_params} coordinates")
-    wide = np.empty(min(packed.size, _CHUNK), dtype=np.float64)
+    divisor = np.float32(quantiser.scale * weight_sum)
     for place, lanes in _lanes_of(packed, n_params):
         if int(lanes.min()) < survivors or int(lanes.max()) > top:
             raise SumRejected("a lane of the sum is outside the range that the survivors can reach")
-        part = wide[: lanes.size]
-        np.copyto(part, lanes.view(np.int64))  # processors turn signed words into floats faster
-        part -= survivors * quantiser.half
-        part /= quantiser.scale * weight_sum
-        mean[place] = part
+        whole = lanes.view(np.int32)
+        whole -= np.int32(survivors * quantiser.half)
+        part = mean[place]
+        np.copyto(part, whole, casting="unsafe")  # below 2^21, so exactly
+        part /= divisor
     return mean

@@ -28,25 +28,11 @@ from shared.trust.manifest import sign_manifest
 from tests.integration.test_policy_refusals import MANIFESTS, POLICIES
 from tests.support.commands import data
 from tests.support.commands import run as command
-from tests.support.refusals import MEMBER, Case
-from tests.support.runs import SETTINGS, federation
+from tests.support.refusals import MEMBER
+from tests.support.runs import SETTINGS
 
 ONE = SETTINGS.model_copy(update={"rounds": 1})
 PRIVATE = RunSettings(**{**SETTINGS.model_dump(), "rounds": 2, "dp_epsilon": 8.0})
-
-
-@pytest.fixture(scope="module")
-def shared_case(tmp_path_factory):
-    with federation(tmp_path_factory.mktemp("reasons")) as fed:
-        case = Case(fed)
-        yield case
-        case.store.close()
-
-
-@pytest.fixture
-def case(shared_case):
-    shared_case.reset()
-    return shared_case
 
 
 # -- asked whether it agrees ---------------------------------------------------------------------

@@ -18,25 +18,11 @@ from shared.fleet.exchange import FAILED, REFUSED
 from shared.fleet.refusals import DATA_NOT_READY, NOT_YET, UNEXPLAINED
 from tests.support.commands import data
 from tests.support.commands import run as command
-from tests.support.refusals import MEMBER, Case
-from tests.support.runs import SETTINGS, federation
+from tests.support.refusals import MEMBER
+from tests.support.runs import SETTINGS
 
 RECORDS = {"too_few_rows", "too_few_of_a_class", "data_contract"}
 """Reasons that follow from a member's records."""
-
-
-@pytest.fixture(scope="module")
-def shared_case(tmp_path_factory):
-    with federation(tmp_path_factory.mktemp("refusals")) as fed:
-        case = Case(fed)
-        yield case
-        case.store.close()
-
-
-@pytest.fixture
-def case(shared_case):
-    shared_case.reset()
-    return shared_case
 
 
 # -- every code, on both sides -------------------------------------------------------------------

@@ -13,24 +13,10 @@ from shared.fleet.exchange import REFUSED, Instruction
 from shared.model.layout import ModelSpec, feature_space_hash
 from shared.trust.manifest import EvaluationTerms, sign_manifest
 from tests.support.commands import run
-from tests.support.refusals import MEMBER, Case
-from tests.support.runs import BITS, SETTINGS, federation
+from tests.support.refusals import MEMBER
+from tests.support.runs import BITS, SETTINGS
 
 PRIVATE = RunSettings(**{**SETTINGS.model_dump(), "rounds": 2, "dp_epsilon": 8.0})
-
-
-@pytest.fixture(scope="module")
-def shared_case(tmp_path_factory):
-    with federation(tmp_path_factory.mktemp("terms")) as fed:
-        case = Case(fed)
-        yield case
-        case.store.close()
-
-
-@pytest.fixture
-def case(shared_case):
-    shared_case.reset()
-    return shared_case
 
 
 def noise(privacy, **factors):
