@@ -24,10 +24,10 @@ from shared.limits import MAX_EXPORT_FIELD
 
 csv.field_size_limit(MAX_EXPORT_FIELD)
 
-_TEXT_ROWS = BATCH_ROWS // 4
+_TEXT_ROWS = BATCH_ROWS // 2
 """Rows of a text file at once: polars parses several batches ahead, which costs most memory."""
 
-_WINDOW_ROWS = 3 * BATCH_ROWS
+_WINDOW_ROWS = 6 * BATCH_ROWS
 """Rows of a Parquet file asked for at once: polars reads ahead as far as it is allowed to."""
 
 _UTF8 = ("utf-8", "utf8", "utf-8-sig", "ascii", "us-ascii")

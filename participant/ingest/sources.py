@@ -17,8 +17,9 @@ from participant.ingest.mapping import FileFormat
 from participant.ingest.rejects import Reject
 from shared.errors import BadInput
 
-BATCH_ROWS = 100_000
-"""Rows held at once: the size of a store segment."""
+BATCH_ROWS = 50_000
+"""Rows handed to the store at once, which makes them a segment. Several batches are held at a time,
+each in several forms, so that this is most of an import's memory."""
 
 FORMATS = {
     ".csv": "csv",
