@@ -58,15 +58,13 @@ def known_records(
             pl.min_horizontal("updated_at", moment).alias("judged_at"),
         )
     labels = derive_labels(frame, complaints, verdicts, as_of)
-    due = labels.with_columns(
-        pl.Series("days", horizons(labels["listing_id"]), dtype=pl.Int64),
-    )
+    days = pl.Series("days", horizons(labels["listing_id"]), dtype=pl.Int64)
     versions = frame if older is None or older.is_empty() else pl.concat([older, frame])
-    shown = _shown(versions.join(due, on="listing_id", how="inner", maintain_order="left"), moment)
-    order = frame.select("listing_id")
-    return order.join(shown, on="listing_id", how="inner", maintain_order="left").select(
-        *frame.columns, *(name for name in labels.columns if name != "listing_id"), "judged_at"
-    )
+    shown = _shown(versions, labels.with_columns(days), moment)
+    # The wide rows, with their texts, are moved once.
+    order = frame.select("listing_id").join(shown, "listing_id", maintain_order="left")
+    told = [*(name for name in labels.columns if name != "listing_id"), "judged_at"]
+    return versions[order["row"]].hstack(order.select(told))
 
 
 def horizons(listing_ids: pl.Series) -> list[int]:
@@ -75,17 +73,18 @@ def horizons(listing_ids: pl.Series) -> list[int]:
     return [HORIZONS_DAYS[int(position(name) * choices)] for name in listing_ids]
 
 
-def _shown(versions: pl.DataFrame, now: pl.Expr) -> pl.DataFrame:
-    """Return of each listing the version that was there when it is due, and ``judged_at``.
+def _shown(versions: pl.DataFrame, due: pl.DataFrame, now: pl.Expr) -> pl.DataFrame:
+    """Return for each due listing the row of the version that was there then, and ``judged_at``.
 
     A version is there from its ``updated_at`` on; one without is taken to have always been there.
     """
+    times = versions.select("listing_id", "created_at", "updated_at").with_row_index("row")
     born = pl.col("created_at").min().over("listing_id")
-    due = pl.min_horizontal(born + pl.duration(days="days"), now)
     there = pl.col("updated_at").is_null() | (pl.col("updated_at") <= pl.col("due"))
     since = pl.col("updated_at").dt.epoch("us").fill_null(np.iinfo(np.int64).min + 1)
     return (
-        versions.with_columns(due.alias("due"))
+        times.join(due, "listing_id", maintain_order="left")
+        .with_columns(pl.min_horizontal(born + pl.duration(days="days"), now).alias("due"))
         # Of those that are there the youngest, else of the others the oldest; then the last come.
         .with_columns(
             there.alias("there"), pl.when(there).then(since).otherwise(-since).alias("at")
