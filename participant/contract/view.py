@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from participant.store.records import Records
-from participant.training.known import Table, groups_of, known_records, times_of
+from participant.training.known import Table, groups_of, known_records, spoken_of, times_of
 from participant.training.split import Split, split_records
 
 
@@ -89,7 +89,7 @@ class View:
         """What listings that somebody spoke of were like before; of shops the latest counts."""
         if self.table == "shops":
             return self._stored.clear()
-        told = pl.concat([self.complaints["listing_id"], self.verdicts["listing_id"]]).unique()
+        told = spoken_of(self.complaints, self.verdicts)
         return self.records.older("listings", told, self._columns)
 
     @cached_property

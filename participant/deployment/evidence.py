@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 from scipy.special import expit
 
@@ -37,6 +36,7 @@ from participant.training.baseline import trainable
 from participant.training.calibration import Calibration, calibrate
 from participant.training.dataset import TrainingSet
 from participant.training.inference import scores
+from participant.training.known import spoken_of
 from participant.training.local import NothingToTrain
 from participant.training.personal import fit_head
 from shared.errors import NotFound
@@ -55,13 +55,8 @@ def training_sets(store: Store) -> TrainingSets:
     def read(kind: str, spec: ModelSpec) -> TrainingSet:
         if (kind, spec) not in built:
             table, records = _TABLES[kind], store.records
-            if table == "shops":
-                built[kind, spec] = TrainingSet.from_records(
-                    table, records.frame(table), spec=spec, as_of=store.clock.now()
-                )
-                return built[kind, spec]
             complaints, verdicts = records.frame("complaints"), records.frame("verdicts")
-            told = pl.concat([complaints["listing_id"], verdicts["listing_id"]]).unique()
+            told = spoken_of(complaints, verdicts)
             built[kind, spec] = TrainingSet.from_records(
                 table,
                 records.frame(table),
@@ -69,7 +64,7 @@ def training_sets(store: Store) -> TrainingSets:
                 as_of=store.clock.now(),
                 complaints=complaints,
                 verdicts=verdicts,
-                older=records.older(table, told),
+                older=records.older(table, told) if table == "listings" else None,
             )
         return built[kind, spec]
 

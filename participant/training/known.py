@@ -67,6 +67,11 @@ def known_records(
     return versions[order["row"]].hstack(order.select(told))
 
 
+def spoken_of(complaints: pl.DataFrame, verdicts: pl.DataFrame) -> pl.Series:
+    """Return the ids of the listings that can have a label: no other's former versions matter."""
+    return pl.concat([complaints["listing_id"], verdicts["listing_id"]]).unique()
+
+
 def horizons(listing_ids: pl.Series) -> list[int]:
     """Return the age in days, one of :data:`HORIZONS_DAYS`, at which each listing is due."""
     choices = len(HORIZONS_DAYS)

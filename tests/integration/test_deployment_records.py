@@ -16,10 +16,13 @@ from participant.deployment.evidence import Evidence, kind_of_records, training_
 from participant.deployment.service import deploy_release
 from participant.node.registry_client import channel_factory
 from participant.store import Store
+from shared.clock import FixedClock
 from shared.domain.schemas import SCHEMAS
 from shared.model.layout import ModelSpec
 from tests.support.alliance import found_alliance
+from tests.support.contract import sound
 from tests.support.deployment import SPEC, knowing, member_of
+from tests.support.model import NOW
 from tests.support.registry import serving
 from tests.support.release import AT
 
@@ -109,3 +112,24 @@ def test_a_node_without_any_records_scores_listings(tmp_path):
     evidence = Evidence(tmp_path, "listing", training_sets(store))
     assert evidence.local(ModelSpec(hash_bits=12)) is None
     store.close()
+
+
+def test_a_node_trains_on_the_version_that_was_there_when_a_listing_is_judged(
+    tmp_path: Path,
+) -> None:
+    store, tables = Store.open(tmp_path, clock=FixedClock(NOW)), sound()
+    store.records.put("listings", tables.listings)
+    store.records.put("verdicts", tables.verdicts)
+    before = training_sets(store)("listing", SPEC)
+    later = pl.col("updated_at") + timedelta(days=90)
+    changed = tables.listings.with_columns(later, title=pl.lit("taken down: counterfeit"))
+    store.records.put("listings", changed)
+    after = training_sets(store)("listing", SPEC)
+    assert (before.matrix != after.matrix).nnz == 0
+    assert before.rows > 300
+    alone = Store.open(tmp_path / "alone", clock=FixedClock(NOW))
+    alone.records.put("listings", changed)
+    alone.records.put("verdicts", tables.verdicts)
+    assert (training_sets(alone)("listing", SPEC).matrix != before.matrix).nnz > 0
+    store.close()
+    alone.close()
