@@ -140,11 +140,11 @@ def up(
             newer=credentials,
         )
         upkeep = Upkeep(state_dir, credentials, connection.renew)
-        tell(f"member {config.member.member_id!r} of {config.alliance.name!r} is up")
+        said = f"member {config.member.member_id!r} of {config.alliance.name!r} is up"
         wiping = partial(wipe, state_dir) if wipe else None
         watch.start()
         try:
-            asyncio.run(_run(connection, upkeep, wiping))
+            asyncio.run(_run(connection, upkeep, wiping, lambda: tell(said)))
         finally:
             judging = not watch.stop((timing or Timing()).stop_s)
     if connection.busy or judging:
@@ -153,8 +153,14 @@ def up(
         os._exit(Exit.OK)
 
 
-async def _run(connection: Connection, upkeep: Upkeep, wiping: Callable[[], bool] | None) -> None:
+async def _run(
+    connection: Connection,
+    upkeep: Upkeep,
+    wiping: Callable[[], bool] | None,
+    ready: Callable[[], None],
+) -> None:
     on_stop_signal(connection.stop)
+    ready()  # from here on the node can be asked to stop
     beside = [asyncio.create_task(upkeep.run())]
     if wiping is not None:
         beside.append(asyncio.create_task(wipe_in_time(wiping)))
