@@ -91,7 +91,10 @@ def _import_text(report: ImportReport) -> str:
         f"{report.unchanged} unchanged"
     ]
     if report.duplicates:
-        lines.append(f"{report.duplicates} rows came again later in the file: the last one counts")
+        lines.append(
+            f"{report.duplicates} rows are of records with several: the youngest counts, "
+            "of equal or unknown age the last"
+        )
     if report.rejected:
         reasons = ", ".join(f"{n} {code}" for code, n in sorted(report.reasons.items()))
         lines.append(f"{report.rejected} rows rejected: {reasons}")

@@ -36,7 +36,7 @@ class KindProfile:
     Attributes:
         kind: Which records.
         records: Different records, in their latest version.
-        older_versions: Stored rows that a newer version replaced.
+        older_versions: Stored rows that are not the latest version of their record.
         nulls: Column -> records without a value.
         labels: Column -> word -> records; a missing word is ``unknown``.
         orphans: Complaints or verdicts about listings that are not stored.

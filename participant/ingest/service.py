@@ -41,7 +41,8 @@ class ImportReport:
         rows: Rows read.
         kept: Different records now stored as the file has them: added, updated or unchanged.
         added: Records that were new.
-        updated: Records that were stored with other values.
+        updated: Records that were stored with other values: each has a version more, which is the
+            latest unless it is older by ``updated_at``.
         unchanged: Records that were stored with the same values; one that comes again further down
             a long file is counted each time.
         duplicates: Rows followed by another one for the same record in this file.

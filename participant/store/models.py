@@ -104,7 +104,7 @@ class ImportedFile(StoreTable, table=True):
 class SegmentRow(StoreTable, table=True):
     """The catalogue of record segments: a file that is not listed here does not count.
 
-    ``replaced`` is how many of its rows are newer versions of rows in earlier segments.
+    ``replaced`` is how many of its rows are further versions of records stored before them.
     """
 
     __tablename__ = "segment"

@@ -24,6 +24,7 @@ from participant.store.database import Database
 from participant.store.index import IndexFile
 from participant.store.models import SegmentRow
 from participant.store.segments import Segments
+from participant.store.versions import ROW, identifying, superseded
 from participant.store.writer import RecordWriter, Tally
 from shared.domain.schemas import KEY_COLUMNS, SCHEMAS
 from shared.domain.vocabulary import KINDS, Kind
@@ -54,17 +55,23 @@ class Records:
         return _collected(self.scan(kind), kind, columns)
 
     def scan(self, kind: Kind) -> pl.LazyFrame:
-        """Return the latest version of every record as a lazy query, in order of arrival."""
-        rows = self._catalogue(kind)
-        frame = self._segments[kind].scan([row.number for row in rows])
-        if not any(row.replaced for row in rows):
-            return frame
-        return frame.unique(subset=list(KEY_COLUMNS[kind]), keep="last", maintain_order=True)
+        """Return the latest version of every record as a lazy query, in order of arrival.
+
+        Which version that is: :mod:`participant.store.versions`.
+
+        Raises:
+            StorageError: a segment is missing or damaged.
+        """
+        frame, rest = self._versions(kind)
+        if rest.is_empty():
+            return frame.drop(ROW)
+        latest = frame.join(rest.lazy(), on=ROW, how="anti", maintain_order="left")
+        return latest.drop(ROW)
 
     def older(
         self, kind: Kind, among: pl.Series, columns: Sequence[str] | None = None
     ) -> pl.DataFrame:
-        """Return the versions that newer ones have replaced, in order of arrival.
+        """Return what records were once like, in order of arrival.
 
         Args:
             kind: Which records.
@@ -74,21 +81,27 @@ class Records:
         Raises:
             StorageError: a segment is missing or damaged.
         """
-        rows, keys = self._catalogue(kind), list(KEY_COLUMNS[kind])
-        frame = self._segments[kind].scan([row.number for row in rows])
-        if any(row.replaced for row in rows):
-            frame = frame.filter(pl.col(keys[0]).is_in(among.implode()))
-            frame = frame.filter(pl.int_range(pl.len()).reverse().over(keys) > 0)
-        else:
-            frame = frame.clear()
+        frame, rest = self._versions(kind)
+        former = rest.filter("former").select(ROW)
+        frame = frame.join(former.lazy(), on=ROW, how="semi", maintain_order="left").drop(ROW)
+        frame = frame.filter(pl.col(KEY_COLUMNS[kind][0]).is_in(among.implode()))
         return _collected(frame, kind, columns)
+
+    def _versions(self, kind: Kind) -> tuple[pl.LazyFrame, pl.DataFrame]:
+        """Return every version in order of arrival, numbered, and which are not the latest."""
+        rows = self._catalogue(kind)
+        frame = self._segments[kind].scan([row.number for row in rows])
+        looked_at = frame.select(identifying(kind))
+        if not any(row.replaced for row in rows):
+            looked_at = looked_at.clear()
+        return frame.with_row_index(ROW), superseded(_collected(looked_at, kind, None), kind)
 
     def count(self, kind: Kind) -> int:
         """Return how many different records there are."""
         return sum(row.rows - row.replaced for row in self._catalogue(kind))
 
     def older_versions(self, kind: Kind) -> int:
-        """Return how many stored rows a newer version of the same record has replaced."""
+        """Return how many stored rows are not the latest version of their record."""
         return sum(row.replaced for row in self._catalogue(kind))
 
     def state(self, kind: Kind) -> str:

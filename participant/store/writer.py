@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -21,7 +21,10 @@ from participant.store.index import (
 )
 from participant.store.models import SegmentRow
 from participant.store.segments import SEGMENT_ROWS, Segments, record_keys
+from participant.store.versions import TIME_COLUMN, has_time
 from shared.domain.schemas import KEY_COLUMNS, SCHEMAS
+
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +33,11 @@ class Tally:
 
     Attributes:
         added: Records that were not stored before.
-        updated: Records stored before with other values; the new ones are now the latest.
+        updated: Records stored before with other values: each has a version more.
         unchanged: Records stored before with the same values; a record that comes again further
             down a long import is counted each time.
-        duplicates: Rows whose record occurred in the same import already; the last one wins.
+        duplicates: Rows whose record occurred in the same import already: a version each if they
+            are of another time, else the last one wins.
     """
 
     added: int = 0
@@ -48,11 +52,16 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class _Latest:
-    """The newest stored version of each queried row: place (-1 if none) and print."""
+class _Stored:
+    """What is stored of each queried row's record.
+
+    Attributes:
+        places: int64[n], of the version that came last, -1 if there is none.
+        same: bool[n], whether the row itself is stored and holds.
+    """
 
     places: I64
-    prints: NDArray[np.uint64]
+    same: Bools
 
 
 class RecordWriter:
@@ -89,21 +98,34 @@ class RecordWriter:
         last = keys.is_last_distinct()
         if not last.all():
             self._count(duplicates=int((~last).sum()))
-            frame, keys = frame.filter(last), keys.filter(last)
+            kept = last | self._is_version(frame, keys)
+            frame, keys, last = frame.filter(kept), keys.filter(kept), last.filter(kept)
         hashes = self._file.hashes(keys, frame)
-        latest = self._latest(keys, hashes)
-        known = latest.places >= 0
-        fresh = ~known | (latest.prints != hashes.prints)
-        again = known & (segments_of(latest.places) >= self._first_new)
-        self._count(
-            added=int((~known).sum()),
-            updated=int((known & fresh & ~again).sum()),
-            unchanged=int((~fresh & ~again).sum()),
-            duplicates=int(again.sum()),
+        stored = self._stored(keys, frame, hashes)
+        fresh, known, once = ~stored.same, stored.places >= 0, last.to_numpy()
+        again = known & (segments_of(stored.places) >= self._first_new)
+        changed = fresh if once.all() else _any_of(keys, fresh)
+        tally = Tally(
+            added=int((~known & once).sum()),
+            updated=int((known & changed & ~again & once).sum()),
+            unchanged=int((~changed & ~again & once).sum()),
+            duplicates=int((again & once).sum()),
         )
+        self._count(**asdict(tally))
         if fresh.any():
             written = Hashes(hashes.ids[fresh], hashes.prints[fresh])
-            self._write(frame.filter(pl.Series(fresh)), written, int((known & fresh).sum()))
+            self._write(frame.filter(pl.Series(fresh)), written, int(fresh.sum()) - tally.added)
+
+    def _is_version(self, frame: pl.DataFrame, keys: pl.Series) -> pl.Series:
+        """Return bool[n]: rows of records that say in each of their rows when it is from.
+
+        Of rows of the same time it is the last.
+        """
+        if not has_time(self._segments.kind):
+            return pl.Series([False]).new_from_index(0, len(keys))
+        rows = pl.DataFrame({"key": keys, "at": frame[TIME_COLUMN]})
+        timed = rows.select(pl.col("at").is_not_null().all().over("key")).to_series()
+        return timed & rows.to_struct().is_last_distinct()
 
     def _write(self, frame: pl.DataFrame, hashes: Hashes, replaced: int) -> None:
         number = self._first_new + len(self._new)
@@ -117,23 +139,43 @@ class RecordWriter:
             )
         )
 
-    def _latest(self, keys: pl.Series, hashes: Hashes) -> _Latest:
+    def _stored(self, keys: pl.Series, frame: pl.DataFrame, hashes: Hashes) -> _Stored:
         places = np.full(len(keys), -1, dtype=np.int64)
-        prints = np.zeros(len(keys), dtype=np.uint64)
+        equal = places.copy()
         met = self._confirmed(keys, self._index.find(hashes.ids))
-        # In order of age, so that what is assigned last is the newest version.
+        # In order of arrival, so that what is assigned last is what came last.
         order = np.argsort(met.places)
         places[met.queries[order]] = met.places[order]
-        prints[met.queries[order]] = met.prints[order]
-        return _Latest(places, prints)
+        alike = order[met.prints[order] == hashes.prints[met.queries[order]]]
+        equal[met.queries[alike]] = met.places[alike]
+        same = equal >= 0
+        passed = np.flatnonzero(same & (equal < places))
+        if len(passed):
+            same[passed] = self._still_hold(passed, equal, frame, met)
+        return _Stored(places, same)
+
+    def _still_hold(self, passed: I64, equal: I64, frame: pl.DataFrame, met: Candidates) -> Bools:
+        """Return bool[m]: whether rows ``passed``, stored at ``equal``, hold after later versions.
+
+        They do if all are known to be of another time, so that a file may tell of a history.
+        """
+        if not has_time(self._segments.kind):
+            return np.zeros(len(passed), dtype=np.bool_)
+        later = np.isin(met.queries, passed) & (met.places > equal[met.queries])
+        own, places = frame[TIME_COLUMN].gather(met.queries[later]), met.places[later]
+        corrected = np.zeros(len(places), dtype=np.bool_)
+        for number, here in _by_segment(places):
+            times = self._segments.read(number, (TIME_COLUMN,))[TIME_COLUMN]
+            theirs, ours = times.gather(rows_of(places[here])), own.gather(here)
+            unknown = theirs.is_null() | ours.is_null()  # true or null is true, in polars too
+            corrected[here] = (unknown | (theirs == ours)).to_numpy()
+        return ~np.isin(passed, met.queries[later][corrected])
 
     def _confirmed(self, keys: pl.Series, met: Candidates) -> Candidates:
         """Keep the candidates whose full identifier is the queried one, not its hash alone."""
         same = np.zeros(len(met.queries), dtype=np.bool_)
-        numbers = segments_of(met.places)
-        for number in np.unique(numbers):
-            here = np.flatnonzero(numbers == number)
-            stored = self._stored_keys(int(number)).gather(rows_of(met.places[here]))
+        for number, here in _by_segment(met.places):
+            stored = self._stored_keys(number).gather(rows_of(met.places[here]))
             same[here] = (stored == keys.gather(met.queries[here])).to_numpy()
         return Candidates(met.queries[same], met.places[same], met.prints[same])
 
@@ -153,3 +195,16 @@ class RecordWriter:
     def _count(self, **more: int) -> None:
         now = self.tally
         self.tally = replace(now, **{name: getattr(now, name) + n for name, n in more.items()})
+
+
+def _by_segment(places: I64) -> Iterator[tuple[int, I64]]:
+    """Yield each segment's number and which of the places are in it."""
+    numbers = segments_of(places)
+    for number in np.unique(numbers):
+        yield int(number), np.flatnonzero(numbers == number)
+
+
+def _any_of(keys: pl.Series, true: Bools) -> Bools:
+    """Return bool[n]: whether it is true of any row with the same key."""
+    rows = pl.DataFrame({"key": keys, "true": true})
+    return rows.select(pl.col("true").any().over("key")).to_series().to_numpy()

@@ -17,12 +17,12 @@ from shared.domain.schemas import SCHEMAS
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-def shops(ids: Sequence[str], label: int | None = 0) -> pl.DataFrame:
-    """Canonical shops with these ids, all with the same label."""
-    rows = [
-        {"shop_id": name, "host": f"{name}.example", "label": label, "signals": '{"dots":1}'}
-        for name in ids
-    ]
+def shops(
+    ids: Sequence[str], label: int | None = 0, updated_at: datetime | None = None
+) -> pl.DataFrame:
+    """Canonical shops with these ids, all with the same label and time."""
+    rest = {"label": label, "updated_at": updated_at, "signals": '{"dots":1}'}
+    rows = [{"shop_id": name, "host": f"{name}.example", **rest} for name in ids]
     return pl.DataFrame(rows, schema=SCHEMAS["shops"])
 
 

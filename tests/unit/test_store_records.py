@@ -63,17 +63,6 @@ def test_a_record_that_changes_back_is_a_version_too(store: Store) -> None:
     assert store.records.older_versions("shops") == 2
 
 
-def test_older_versions_come_in_the_order_in_which_they_came(store: Store) -> None:
-    assert store.records.older("shops", pl.Series(["a"])).height == 0
-    for label in (0, 1, 0):
-        store.records.put("shops", shops(["a", "b"], label=label))
-    store.records.put("shops", shops(["c"]))
-    among = pl.Series(["a", "c", "unknown"])
-    older = store.records.older("shops", among, ["shop_id", "label"])
-    assert older.rows() == [("a", 0), ("a", 1)]
-    assert store.records.older("shops", among).schema == SCHEMAS["shops"]
-
-
 def test_null_and_empty_are_different_values(store: Store) -> None:
     empty = shops(["a"]).with_columns(url=pl.lit(""))
     store.records.put("shops", shops(["a"]))
