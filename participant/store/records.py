@@ -62,10 +62,11 @@ class Records:
         Raises:
             StorageError: a segment is missing or damaged.
         """
-        frame, rest = self._versions(kind)
-        if rest.is_empty():
-            return frame.drop(ROW)
-        latest = frame.join(rest.lazy(), on=ROW, how="anti", maintain_order="left")
+        versions = self._versions(kind)
+        if not self.older_versions(kind):
+            return versions.drop(ROW)
+        rest = superseded(_collected(versions, kind, identifying(kind)), kind)
+        latest = versions.join(rest.lazy(), on=ROW, how="anti", maintain_order="left")
         return latest.drop(ROW)
 
     def older(
@@ -81,20 +82,19 @@ class Records:
         Raises:
             StorageError: a segment is missing or damaged.
         """
-        frame, rest = self._versions(kind)
-        former = rest.filter("former").select(ROW)
-        frame = frame.join(former.lazy(), on=ROW, how="semi", maintain_order="left").drop(ROW)
-        frame = frame.filter(pl.col(KEY_COLUMNS[kind][0]).is_in(among.implode()))
-        return _collected(frame, kind, columns)
+        versions = self._versions(kind)
+        if not self.older_versions(kind):
+            return _collected(versions.drop(ROW).clear(), kind, columns)
+        asked = versions.filter(pl.col(KEY_COLUMNS[kind][0]).is_in(among.implode()))
+        rest = superseded(_collected(asked, kind, identifying(kind)), kind)
+        former = rest.filter("former").lazy()
+        frame = versions.join(former, on=ROW, how="semi", maintain_order="left")
+        return _collected(frame.drop(ROW), kind, columns)
 
-    def _versions(self, kind: Kind) -> tuple[pl.LazyFrame, pl.DataFrame]:
-        """Return every version in order of arrival, numbered, and which are not the latest."""
-        rows = self._catalogue(kind)
-        frame = self._segments[kind].scan([row.number for row in rows])
-        looked_at = frame.select(identifying(kind))
-        if not any(row.replaced for row in rows):
-            looked_at = looked_at.clear()
-        return frame.with_row_index(ROW), superseded(_collected(looked_at, kind, None), kind)
+    def _versions(self, kind: Kind) -> pl.LazyFrame:
+        """Return every version of every record in order of arrival, numbered."""
+        numbers = [row.number for row in self._catalogue(kind)]
+        return self._segments[kind].scan(numbers).with_row_index(ROW)
 
     def count(self, kind: Kind) -> int:
         """Return how many different records there are."""

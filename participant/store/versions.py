@@ -24,24 +24,23 @@ def has_time(kind: Kind) -> bool:
 
 def identifying(kind: Kind) -> list[str]:
     """Return the columns that :func:`superseded` looks at."""
-    return [*KEY_COLUMNS[kind], *([TIME_COLUMN] if has_time(kind) else [])]
+    return [ROW, *KEY_COLUMNS[kind], *([TIME_COLUMN] if has_time(kind) else [])]
 
 
 def superseded(versions: pl.DataFrame, kind: Kind) -> pl.DataFrame:
-    """Return the rows of versions that are not their record's latest, ascending.
+    """Return which versions are not their record's latest.
 
     Args:
-        versions: every stored version in order of arrival, at least the columns that
-            :func:`identifying` names.
+        versions: every version of the records in question, in order of arrival, with the columns
+            that :func:`identifying` names; ``__row`` (uint32) grows with arrival.
         kind: what they are versions of.
 
     Returns:
-        Columns ``__row`` (uint32, the position in ``versions``) and ``former`` (true where the
-        record was once like that, false where a later import corrected the version).
+        Columns ``__row``, ascending, and ``former`` (true where the record was once like that,
+        false where a later import corrected the version).
     """
     keys = list(KEY_COLUMNS[kind])
-    rows = versions.with_row_index(ROW)
-    rows = rows.filter(rows.select(keys).is_duplicated())
+    rows = versions.filter(versions.select(keys).is_duplicated())
     if has_time(kind):
         untimed, at = pl.col(TIME_COLUMN).is_null(), pl.col(TIME_COLUMN).to_physical()
         # Without any, 0: no row comes before that.
