@@ -122,7 +122,7 @@ class RecordWriter:
         Of rows of the same time it is the last.
         """
         if not has_time(self._segments.kind):
-            return pl.Series([False]).new_from_index(0, len(keys))
+            return pl.repeat(False, len(keys), dtype=pl.Boolean, eager=True)
         rows = pl.DataFrame({"key": keys, "at": frame[TIME_COLUMN]})
         timed = rows.select(pl.col("at").is_not_null().all().over("key")).to_series()
         return timed & rows.to_struct().is_last_distinct()
