@@ -92,7 +92,7 @@ def _import_text(report: ImportReport) -> str:
     ]
     if report.duplicates:
         lines.append(
-            f"{report.duplicates} rows are of records with several: the youngest counts, "
+            f"{report.duplicates} more are further rows of the same records: the youngest counts, "
             "of equal or unknown age the last"
         )
     if report.rejected:

@@ -45,7 +45,7 @@ class ImportReport:
             latest unless it is older by ``updated_at``.
         unchanged: Records that were stored with the same values; one that comes again further down
             a long file is counted each time.
-        duplicates: Rows followed by another one for the same record in this file.
+        duplicates: Further rows of records that the file has in several.
         rejected: Rows that were not kept.
         reasons: Reason code -> rows.
         rejects_path: The rejects file, if any row was rejected.
