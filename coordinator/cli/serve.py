@@ -8,9 +8,7 @@ from pathlib import Path
 import typer
 
 from shared.console import say
-from shared.disk import when_disk_allows
-from shared.scratch import make_scratch
-from shared.signals import leave_at_sigterm
+from shared.service import run_service
 
 DirOption = typer.Option(
     ..., "--dir", envvar="TOUCHSTONE_DIR", help="The coordinator's state folder."
@@ -27,14 +25,11 @@ def serve(folder: Path = DirOption) -> None:
 
     While the disk is full or read-only it waits until it is not.
     """
-    leave_at_sigterm()
-    when_disk_allows(folder, lambda: _serve(folder), say)
+    run_service(folder, lambda: _serve(folder))
     say("stopped")
 
 
 def _serve(folder: Path) -> None:
-    leave_at_sigterm()  # again, where the disk ended an attempt that listened by itself
-    make_scratch()
     # Flower takes most of a second to import; the other commands should not wait for it.
     from coordinator import serving
     from coordinator.rounds.supervisor import Supervisor

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from shared.console import say
-from shared.disk import when_disk_allows
-from shared.scratch import make_scratch
-from shared.signals import leave_at_sigterm
+from shared.service import run_service
 
 if TYPE_CHECKING:
     from participant.node.daemon import App
@@ -36,13 +34,10 @@ def up(folder: Path = DirOption) -> None:
 
     While the disk is full or read-only the node waits until it is not.
     """
-    leave_at_sigterm()
-    when_disk_allows(folder, lambda: _run(folder), say)
+    run_service(folder, lambda: _run(folder))
 
 
 def _run(folder: Path) -> None:
-    leave_at_sigterm()  # again, where the disk ended an attempt that listened by itself
-    make_scratch()
     _limit_threads(folder)
     from participant.node import daemon  # imports Flower, which other commands need not wait for
 

@@ -12,43 +12,50 @@ from tests.support.alliance import found_alliance
 from tests.support.waiting import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
+WORK = {"up": "_run", "serve": "_serve"}
 
-SIGNALLED = "lambda *_: os.kill(os.getpid(), signal.SIGTERM)"
+SET_UP = """
+import errno, os, signal, sys
+import {side}.cli.main, {side}.cli.{verb}, shared.service
+from shared.errors import StorageError
 
-BEFORE_IT_LOOKS_AT_THE_DISK = f"service.when_disk_allows = {SIGNALLED}"
+command = sys.modules["{side}.cli.{verb}"]
 
-AT_A_LATER_ATTEMPT = f"""
-def attempts(folder, work, tell):
+def stopped(*_):
+    os.kill(os.getpid(), signal.SIGTERM)
+
+def telling(say):
+    told = []
+
+    def tell(text):
+        say(text)
+        if not told:
+            stopped()
+        told.append(text)
+
+    return tell
+"""
+
+BEFORE_IT_LOOKS_AT_THE_DISK = "shared.service.when_disk_allows = stopped"
+
+WHILE_IT_IMPORTS = "command.{work} = stopped"
+
+BETWEEN_TWO_ATTEMPTS = """
+def ended_by_the_disk(folder):
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as an event loop leaves it
-    work()
+    raise StorageError("the disk is full") from OSError(errno.ENOSPC, "full")
 
-service.when_disk_allows = attempts
-service.make_scratch = {SIGNALLED}
+command.{work} = ended_by_the_disk
+shared.service.say = telling(shared.service.say)
 """
 
-WHEN_IT_SAYS_THAT_IT_RUNS = """
-say = service.say
-
-said = []
-
-def tell(text):
-    say(text)
-    if not said:
-        os.kill(os.getpid(), signal.SIGTERM)
-    said.append(text)
-
-service.say = tell
-"""
+WHEN_IT_SAYS_THAT_IT_RUNS = "command.say = telling(command.say)"
 
 
 def ended(side: str, verb: str, folder: Path, moment: str) -> subprocess.CompletedProcess[str]:
     """Run a service that is sent SIGTERM at a moment of its start."""
-    code = f"""
-import os, signal, sys, {side}.cli.{verb}, {side}.cli.main
-service = sys.modules["{side}.cli.{verb}"]
-{moment}
-sys.exit({side}.cli.main.main())
-"""
+    code = SET_UP.format(side=side, verb=verb) + moment.format(work=WORK[verb])
+    code += f"\nsys.exit({side}.cli.main.main())\n"
     return subprocess.run(
         [sys.executable, "-c", code, verb, "--dir", str(folder)],
         cwd=ROOT,
@@ -62,11 +69,11 @@ sys.exit({side}.cli.main.main())
 @pytest.mark.parametrize(
     ("moment", "said"),
     [
-        (BEFORE_IT_LOOKS_AT_THE_DISK, ""),
-        (AT_A_LATER_ATTEMPT, ""),
-        (WHEN_IT_SAYS_THAT_IT_RUNS, "Test alliance"),
+        pytest.param(BEFORE_IT_LOOKS_AT_THE_DISK, "", id="before it looks at the disk"),
+        pytest.param(WHILE_IT_IMPORTS, "", id="while it imports"),
+        pytest.param(BETWEEN_TWO_ATTEMPTS, "the disk is full", id="between two attempts"),
+        pytest.param(WHEN_IT_SAYS_THAT_IT_RUNS, "Test alliance", id="when it says that it runs"),
     ],
-    ids=["before it looks at the disk", "at a later attempt", "when it says that it runs"],
 )
 @pytest.mark.parametrize(("side", "verb"), [("participant", "up"), ("coordinator", "serve")])
 def test_a_stop_while_it_starts_is_not_a_failure(
